@@ -1,0 +1,106 @@
+"""What calls return: frozen dataclasses of numpy arrays, read from the answers on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab import wire
+from trimtab.v1 import placement_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How an answer came about; nothing here is promised to repeat."""
+
+    solver: str
+    device: str
+    server_version: str
+    queue_seconds: float
+    solve_seconds: float
+    batch_requests: int
+    batch_rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Where every item goes, and how good that is; loads are in the unit of the request's weights."""
+
+    pack_index: npt.NDArray[np.int64]
+    """[num_layers, num_items]: the pack of each item."""
+    rank_in_pack: npt.NDArray[np.int64]
+    """[num_layers, num_items]: its place in that pack, by descending weight, ties by item."""
+    max_load: npt.NDArray[np.float64]
+    """[num_layers]: load of the heaviest pack."""
+    mean_load: npt.NDArray[np.float64]
+    """[num_layers]: mean load of a pack."""
+    lower_bound: npt.NDArray[np.float64]
+    """[num_layers]: no packing with equal counts has a smaller max_load."""
+    winning_restart: npt.NDArray[np.int32]
+    """[num_layers]: which ordering won, 0 being the exact one."""
+    algorithm: str
+    """Name and revision; it changes when answers change."""
+    execution: Execution
+
+    @property
+    def balancedness(self) -> npt.NDArray[np.float64]:
+        """[num_layers]: mean load over max load, in (0, 1]; nan for a layer without load."""
+        return _ratio(self.mean_load, self.max_load)
+
+    @property
+    def gap(self) -> npt.NDArray[np.float64]:
+        """[num_layers]: max load over lower bound, minus 1; nan for a layer without load."""
+        return _ratio(self.max_load, self.lower_bound) - 1
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a server is: its version, algorithm, solvers with their devices, and limits by name."""
+
+    server_version: str
+    algorithm: str
+    solvers: tuple[tuple[str, str], ...]
+    limits: dict[str, int]
+
+
+def _ratio(over: npt.NDArray[np.float64], under: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
+
+
+def read_packing(response: pb.PackResponse) -> Packing:
+    """The packing of an answer.
+
+    Raises:
+        InvalidArgumentError: the answer is not what the contract says (from another service, say).
+    """
+    packing = response.packing
+    pack_index, rank_in_pack = (
+        wire.decode(tensor, name, ndim=(2,), data_types=wire.ANSWER_TYPES).astype(np.int64)
+        for tensor, name in ((packing.pack_index, "pack_index"), (packing.rank_in_pack, "rank_in_pack"))
+    )
+    return Packing(
+        pack_index=pack_index,
+        rank_in_pack=rank_in_pack,
+        max_load=np.array(packing.max_load),
+        mean_load=np.array(packing.mean_load),
+        lower_bound=np.array(packing.lower_bound),
+        winning_restart=np.array(packing.winning_restart, np.int32),
+        algorithm=packing.algorithm,
+        execution=_read_execution(response.execution),
+    )
+
+
+def _read_execution(execution: pb.Execution) -> Execution:
+    return Execution(**{field.name: getattr(execution, field.name) for field in execution.DESCRIPTOR.fields})
+
+
+def read_description(response: pb.DescribeResponse) -> Description:
+    """The description in an answer."""
+    return Description(
+        server_version=response.server_version,
+        algorithm=response.algorithm,
+        solvers=tuple((solver.name, solver.device) for solver in response.solvers),
+        limits={field.name: getattr(response.limits, field.name) for field in response.limits.DESCRIPTOR.fields},
+    )

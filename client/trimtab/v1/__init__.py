@@ -1,0 +1,1 @@
+"""Generated from proto/trimtab/v1/placement.proto by `make stubs`; not written by hand."""

@@ -1,0 +1,1 @@
+"""The placement service: solvers, batching, and the gRPC server around them."""

@@ -1,0 +1,61 @@
+"""Jobs: a problem on its way through the batcher, and the answer that comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from trimtab_server.fair_queue import Priority
+
+
+class Problem(Protocol):
+    """What the batcher has to know of a problem."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows it adds to a batch."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes it holds while it waits."""
+        ...
+
+    @property
+    def share_key(self) -> Hashable:
+        """Problems with equal keys can share a solve."""
+        ...
+
+
+ProblemT = TypeVar("ProblemT", bound=Problem)
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True)
+class Solved(Generic[AnswerT]):
+    """An answer, and how it came about."""
+
+    answer: AnswerT
+    queue_seconds: float
+    solve_seconds: float
+    batch_requests: int
+    batch_rows: int
+
+
+@dataclass(eq=False)
+class Job(Generic[ProblemT, AnswerT]):
+    """A problem on its way through, with its own reply."""
+
+    problem: ProblemT
+    caller: str
+    priority: Priority
+    deadline: float | None
+    admitted: float
+    reply: asyncio.Future[Solved[AnswerT]] = field(repr=False)
+
+    @property
+    def num_rows(self) -> int:
+        """What the job costs."""
+        return self.problem.num_rows

@@ -1,0 +1,37 @@
+"""The service without a server: requests solved in the caller's own process, with the same checks and bytes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from trimtab.v1 import placement_pb2 as pb
+from trimtab_server import contract
+from trimtab_server.devices import make_packer
+from trimtab_server.jobs import Solved
+from trimtab_server.settings import Settings
+from trimtab_server.solvers.packing import solve_packs
+
+
+class LocalStub:
+    """Looks like the generated stub and solves at once; raises the errors of `trimtab.errors`."""
+
+    def __init__(self) -> None:
+        self._settings = Settings()
+        self._packer = make_packer(self._settings.device)
+        self._solving = threading.Lock()  # as a server does: one solve at a time on the device
+
+    def Pack(self, request: pb.PackRequest, **_: Any) -> pb.PackResponse:
+        """As the RPC; the timeout is not kept, since nothing is waited for."""
+        problem, _priority = contract.read_pack(request, self._settings.request_limits)
+        arrived = time.monotonic()
+        with self._solving:
+            started = time.monotonic()
+            (answer,) = solve_packs([problem], self._packer)
+        solved = Solved(answer, started - arrived, time.monotonic() - started, 1, problem.num_rows)
+        return contract.write_pack(solved, self._packer)
+
+    def Describe(self, request: pb.DescribeRequest, **_: Any) -> pb.DescribeResponse:  # noqa: ARG002
+        """As the RPC."""
+        return contract.write_description(self._packer, self._settings.limits)

@@ -1,0 +1,128 @@
+"""Every metric, in one object on an injected registry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from trimtab_server.solvers.problem import PackAnswer
+
+# Factors of about 2 from a compiled solve of one layer to the default client timeout: a percentile read from them is
+# off by at most that factor, and the count of series stays small.
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+# One layer to several full-sized requests, in powers of four: DeepSeek-V3 has 58 layers.
+_ROWS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
+# Powers of two up to the default cap of a batch.
+_REQUESTS = (1, 2, 4, 8, 16, 32, 64)
+# Balancedness is mostly above 0.9 once packed, and what matters there is the distance to 1.
+_BALANCEDNESS = (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 1.0)
+
+
+class Metrics:
+    """The metrics of one server. Its labels come from the code, never from a client."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register everything on `registry`, the process's own figures included."""
+        disable_created_metrics()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        rpc = ("grpc_service", "grpc_method")
+        self.started = Counter("grpc_server_started_total", "RPCs begun.", rpc, registry=registry)
+        self.handled = Counter(
+            "grpc_server_handled_total", "RPCs ended, by status.", (*rpc, "grpc_code"), registry=registry
+        )
+        self.handling = Histogram(
+            "grpc_server_handling_seconds", "Time from request to answer.", rpc, buckets=_SECONDS, registry=registry
+        )
+        self.queue_wait = Histogram(
+            "trimtab_queue_wait_seconds", "Time from admission to a batch.", buckets=_SECONDS, registry=registry
+        )
+        self.queue_rows = Gauge("trimtab_queue_rows", "Layers that wait.", registry=registry)
+        self.queue_bytes = Gauge("trimtab_queue_bytes", "Bytes of loads that wait.", registry=registry)
+        self.batch_rows = Histogram("trimtab_batch_rows", "Layers per batch.", buckets=_ROWS, registry=registry)
+        self.batch_requests = Histogram(
+            "trimtab_batch_requests", "Requests per batch.", buckets=_REQUESTS, registry=registry
+        )
+        self.solve = Histogram(
+            "trimtab_solve_seconds",
+            "Time of a batch on the device thread.",
+            ("operation", "solver"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rejections = Counter(
+            "trimtab_rejected_total",
+            "Requests that ended without an answer, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+        self.balancedness = Histogram(
+            "trimtab_balancedness",
+            "Mean load over max load, mean over the layers of a request; before: as the request lists its items.",
+            ("operation", "stage"),
+            buckets=_BALANCEDNESS,
+            registry=registry,
+        )
+        self.winning_restart = Counter(
+            "trimtab_winning_restart_total",
+            "Layers won by the exact ordering, or a noisy one.",
+            ("kind",),
+            registry=registry,
+        )
+        self.device_memory = Gauge(
+            "trimtab_device_memory_bytes", "Memory held on the solver's device.", ("device",), registry=registry
+        )
+        self.build_info = Gauge(
+            "trimtab_build_info",
+            "Always 1; the labels tell.",
+            ("version", "algorithm", "solver", "device"),
+            registry=registry,
+        )
+
+    def describe_build(
+        self, version: str, algorithm: str, solver: str, device: str, memory_bytes: Callable[[], int]
+    ) -> None:
+        """Say what runs here, and where to read the device's memory at each scrape."""
+        self.build_info.labels(version, algorithm, solver, device).set(1)
+        self.device_memory.labels(device).set_function(memory_bytes)
+
+    def observe_pack(self, answer: PackAnswer) -> None:
+        """The quality of a packing; a request without any load has none to tell."""
+        for stage, value in (("before", answer.balancedness_before), ("after", answer.balancedness)):
+            if not math.isnan(value):
+                self.balancedness.labels("pack", stage).observe(value)
+        first = int((answer.winning_restart == 0).sum())
+        self.winning_restart.labels("first").inc(first)
+        self.winning_restart.labels("noisy").inc(answer.winning_restart.size - first)
+
+    def rejected(self, reason: str) -> None:
+        """A request ended without an answer."""
+        self.rejections.labels(reason).inc()
+
+
+class BatchMetrics:
+    """What the batcher tells, as metrics (a `batching.Observer`)."""
+
+    def __init__(self, metrics: Metrics, solver: str) -> None:
+        self._metrics = metrics
+        self._solve = metrics.solve.labels("pack", solver)
+        self.rejected = metrics.rejected
+        self.waited: Callable[[float], None] = metrics.queue_wait.observe
+
+    def queue_changed(self, num_rows: int, num_bytes: int) -> None:
+        """So much waits now."""
+        self._metrics.queue_rows.set(num_rows)
+        self._metrics.queue_bytes.set(num_bytes)
+
+    def solved(self, problems: Sequence[Any], seconds: float) -> None:
+        """A batch was solved."""
+        self._metrics.batch_requests.observe(len(problems))
+        self._metrics.batch_rows.observe(sum(problem.num_rows for problem in problems))
+        self._solve.observe(seconds)

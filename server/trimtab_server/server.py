@@ -1,0 +1,130 @@
+"""A server as one thing: device, batcher, gRPC and metrics endpoints, built together and drained in order."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry, start_http_server
+
+from trimtab.v1 import placement_pb2 as pb
+from trimtab.v1.placement_pb2_grpc import add_PlacementServiceServicer_to_server
+from trimtab.version import __version__
+from trimtab_server.batching import Batcher
+from trimtab_server.calls import CallInterceptor
+from trimtab_server.clock import Clock, SystemClock
+from trimtab_server.devices import make_packer, warm_up
+from trimtab_server.metrics import BatchMetrics, Metrics
+from trimtab_server.service import PlacementService
+from trimtab_server.settings import Settings
+from trimtab_server.solvers.packing import solve_packs
+from trimtab_server.solvers.problem import ALGORITHM, PackAnswer, Packer, PackProblem
+
+SERVICE = pb.DESCRIPTOR.services_by_name["PlacementService"].full_name
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Server:
+    """A placement server; make it inside the event loop."""
+
+    def __init__(self, settings: Settings, packer: Packer | None = None, clock: Clock | None = None) -> None:
+        """Build everything, listening on nothing yet.
+
+        Args:
+            settings: all settings.
+            packer: the solver, in place of the one that the settings choose.
+            clock: the batcher's time, in place of the machine's.
+
+        Raises:
+            DeviceError: the device that the settings ask for is not there.
+        """
+        self._settings = settings
+        self._packer = packer or make_packer(settings.device)
+        self.device = self._packer.device
+        self.address = self.metrics_address = ""
+        self.registry = CollectorRegistry()
+        self._metrics = Metrics(self.registry)
+        self._metrics.describe_build(__version__, ALGORITHM, self._packer.name, self.device, self._packer.memory_bytes)
+        self._device_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        clock = clock or SystemClock()
+        self._batcher: Batcher[PackProblem, PackAnswer] = Batcher(
+            partial(solve_packs, packer=self._packer),
+            partial(asyncio.get_running_loop().run_in_executor, self._device_thread),
+            settings.batch_limits,
+            BatchMetrics(self._metrics, self._packer.name),
+            clock,
+        )
+        self._service = PlacementService(self._batcher, self._packer, settings, self._metrics, clock)
+        self._health = health.aio.HealthServicer()
+        self._grpc = self._build_grpc()
+        self._http: Any = None
+
+    def _build_grpc(self) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[CallInterceptor(self._metrics)], options=_options(self._settings.max_message_bytes)
+        )
+        add_PlacementServiceServicer_to_server(self._service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._settings.reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        return server
+
+    async def start(self) -> None:
+        """Listen, warm up, then say SERVING.
+
+        Raises:
+            OSError: an address can't be listened on.
+        """
+        await self._health.set(SERVICE, _NOT_SERVING)
+        self._listen_metrics()
+        self.address = _bind(self._grpc, self._settings.listen)
+        self._batcher.start()
+        await self._grpc.start()
+        await asyncio.get_running_loop().run_in_executor(self._device_thread, warm_up, self._packer)
+        await self._health.set(SERVICE, _SERVING)
+
+    def _listen_metrics(self) -> None:
+        host, _, port = self._settings.metrics_listen.rpartition(":")
+        try:
+            self._http, _ = start_http_server(int(port), host.strip("[]"), self.registry)
+        except OSError as error:
+            raise OSError(f"--metrics-listen {self._settings.metrics_listen}: {error.strerror or error}") from error
+        self.metrics_address = f"{host}:{self._http.server_port}"
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING, finish what was taken within the grace, end."""
+        await self._health.set(SERVICE, _NOT_SERVING)
+        with suppress(asyncio.TimeoutError):  # what is left then is told so by stop()
+            await asyncio.wait_for(self._batcher.drain(), self._settings.drain_grace)
+        await self._batcher.stop()
+        await self._grpc.stop(grace=1.0)  # the answers are made; this is for sending them
+        self._http.shutdown()
+        self._http.server_close()
+        self._device_thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # the client's keepalive pings, every 5 s also while no call runs, are welcome
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a share of its calls
+    ]
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError:
+        raise OSError(f"--listen {listen}: can't listen there; is another server running?") from None
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"

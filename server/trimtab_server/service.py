@@ -1,0 +1,72 @@
+"""The servicer: check, delegate, map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+import structlog
+
+from trimtab.v1 import placement_pb2 as pb
+from trimtab.v1.placement_pb2_grpc import PlacementServiceServicer
+from trimtab_server import contract
+from trimtab_server.batching import Batcher
+from trimtab_server.clock import Clock
+from trimtab_server.metrics import Metrics
+from trimtab_server.settings import Settings
+from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_MAX_CALLER_LENGTH = 128
+
+
+class PlacementService(PlacementServiceServicer):
+    """The placement service over a batcher."""
+
+    def __init__(
+        self,
+        batcher: Batcher[PackProblem, PackAnswer],
+        packer: Packer,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._batcher = batcher
+        self._packer = packer
+        self._limits = settings.request_limits
+        self._metrics = metrics
+        self._clock = clock
+        self._description = contract.write_description(packer, settings.limits)
+
+    async def Pack(self, request: pb.PackRequest, context: Context) -> pb.PackResponse:
+        """Put the items of every layer into packs."""
+        problem, priority = contract.read_pack(request, self._limits)
+        structlog.contextvars.bind_contextvars(shape=list(problem.weight.shape), packs=problem.num_packs)
+        solved = await self._batcher.submit(
+            problem, caller=caller_of(context), priority=priority, deadline=self._deadline(context)
+        )
+        structlog.contextvars.bind_contextvars(
+            queue_seconds=round(solved.queue_seconds, 6),
+            solve_seconds=round(solved.solve_seconds, 6),
+            batch_requests=solved.batch_requests,
+        )
+        self._metrics.observe_pack(solved.answer)
+        return contract.write_pack(solved, self._packer)
+
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:  # noqa: ARG002
+        """Tell what this server is."""
+        return self._description
+
+    def _deadline(self, context: Context) -> float | None:
+        remaining = context.time_remaining()
+        return None if remaining is None else self._clock.now() + remaining
+
+
+def caller_of(context: Context) -> str:
+    """Who asks: the metadata `x-trimtab-caller`, else the peer's host (its port changes with each connection)."""
+    named = dict(context.invocation_metadata() or ()).get("x-trimtab-caller")
+    if named:
+        return str(named)[:_MAX_CALLER_LENGTH]
+    peer = context.peer()
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer

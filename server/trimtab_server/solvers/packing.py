@@ -1,0 +1,65 @@
+"""Packing problems in, answers out: what stands around every packer, done once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab_server.solvers.bounds import lower_bound
+from trimtab_server.solvers.numbers import Integers, noise_table, quantize
+from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem
+
+
+def solve_packs(problems: Sequence[PackProblem], packer: Packer) -> list[PackAnswer]:
+    """Solve problems that share a solve (equal `share_key`) as one batch of rows, one answer a problem.
+
+    A row's answer hangs on the row and its options alone, so the batch cannot be seen in it.
+    """
+    num_packs = problems[0].num_packs
+    whole, exponent = quantize(_rows(problems))
+    tables, table_index = _noise(problems)
+    pack_index, rank, winner = packer.pack(whole, num_packs, tables, table_index)
+    figures = np.stack(
+        [
+            _loads(whole, pack_index, num_packs).max(axis=1),
+            whole.sum(axis=1) / num_packs,
+            lower_bound(whole, num_packs),
+            whole.reshape(len(whole), num_packs, -1).sum(axis=2).max(axis=1),
+        ]
+    )
+    max_load, mean_load, bound, initial = np.ldexp(figures, exponent)
+    per_row: tuple[npt.NDArray[Any], ...] = (pack_index, rank, max_load, mean_load, bound, winner, initial)
+    stops = np.cumsum([problem.num_rows for problem in problems])
+    parts = [slice(stop - problem.num_rows, stop) for problem, stop in zip(problems, stops, strict=True)]
+    return [PackAnswer(*(array[part] for array in per_row)) for part in parts]
+
+
+def _rows(problems: Sequence[PackProblem]) -> Integers:
+    rows = np.empty((sum(p.num_rows for p in problems), problems[0].weight.shape[1]))
+    end = 0
+    for problem in problems:
+        rows[end : end + problem.num_rows] = problem.weight
+        end += problem.num_rows
+    return rows
+
+
+def _noise(problems: Sequence[PackProblem]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The distinct noise tables of the problems, and each row's index into them."""
+    index: dict[tuple[float, float, int], int] = {}
+    choice = [
+        index.setdefault((p.options.noise_min, p.options.noise_max, p.options.seed), len(index)) for p in problems
+    ]
+    num_items, num_restarts = problems[0].weight.shape[1], problems[0].options.num_restarts
+    tables = np.stack([noise_table(num_items, num_restarts, *key) for key in index])
+    return tables, np.repeat(choice, [p.num_rows for p in problems])
+
+
+def _loads(whole: Integers, pack_index: npt.NDArray[np.int32], num_packs: int) -> Integers:
+    """[rows, packs]: exact sums of whole numbers."""
+    num_rows = len(whole)
+    cells = pack_index + np.arange(num_rows, dtype=np.int64)[:, None] * num_packs
+    loads = np.bincount(cells.ravel(), weights=whole.ravel(), minlength=num_rows * num_packs)
+    return loads.astype(np.float64, copy=False).reshape(num_rows, num_packs)
