@@ -45,5 +45,6 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, str | int]]:
         ("grpc.http2.max_pings_without_data", 0),
         # A server that came back is found within a second or so, not after minutes of backing off.
         ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 2_000),  # and how long a connection attempt may take: 20 s by default
         ("grpc.max_reconnect_backoff_ms", 2_000),
     ]

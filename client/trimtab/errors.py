@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -134,18 +135,25 @@ def _detail(error: TrimtabError) -> Message | None:
 
 
 def to_status(error: TrimtabError) -> grpc.Status:
-    """The gRPC status of an error, with BadRequest or RetryInfo where it has one."""
+    """The gRPC status of an error, with BadRequest or RetryInfo where it has one.
+
+    An overload also carries `grpc-retry-pushback-ms`, the form of RetryInfo that gRPC's own retries honour.
+    """
     status = status_pb2.Status(code=code_pb2.Code.Value(TABLE[type(error)].name), message=str(error))
     detail = _detail(error)
     if detail is not None:
         status.details.add().Pack(detail)
-    return rpc_status.to_status(status)
+    rich = rpc_status.to_status(status)
+    if isinstance(error, OverloadedError) and error.retry_after_seconds is not None:
+        pushback = ("grpc-retry-pushback-ms", str(round(error.retry_after_seconds * 1000)))
+        return rich._replace(trailing_metadata=(*rich.trailing_metadata, pushback))  # type: ignore[attr-defined, no-any-return]  # a named tuple
+    return rich
 
 
 def _rich_status(call: grpc.RpcError) -> status_pb2.Status | None:
     try:
         return rpc_status.from_call(call)  # type: ignore[arg-type]  # a failed call is both
-    except (ValueError, TypeError):  # details that contradict the status, or that do not parse: the status stands
+    except (ValueError, TypeError, DecodeError):  # details that contradict the status, or that do not parse: the status stands
         return None
 
 

@@ -14,7 +14,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from trimtab.errors import TABLE, InternalError, InvalidArgumentError, OverloadedError, TrimtabError, to_status
+from trimtab.errors import TABLE, InternalError, InvalidArgumentError, TrimtabError, to_status
 from trimtab_server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 code = TABLE[type(error)].name
                 if isinstance(error, InvalidArgumentError):
                     self._metrics.rejected(error.reason)
-                await _abort(context, error)
+                await context.abort_with_status(to_status(error))
                 return None
             finally:
                 seconds = time.perf_counter() - begin
@@ -91,10 +91,3 @@ def _domain_error(caught: Exception, request_id: str) -> TrimtabError:
         return caught
     log.error("call failed", error_type=type(caught).__name__, exc_info=caught)
     return InternalError(f"unexpected error; the server's log has it under request id {request_id}")
-
-
-async def _abort(context: Context, error: TrimtabError) -> None:
-    if isinstance(error, OverloadedError) and error.retry_after_seconds is not None:
-        pushback = str(int(error.retry_after_seconds * 1000))
-        context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))
-    await context.abort_with_status(to_status(error))

@@ -28,6 +28,7 @@ examples:
 Every flag is also a variable: --max-batch-rows is TRIMTAB_MAX_BATCH_ROWS; a flag wins over a variable.
 """
 _ADDRESS = re.compile(r"^(?:unix:.+|\[[0-9a-fA-F:]+\]:\d{1,5}|[^:\[\]/\s]+:\d{1,5})$")
+_DEVICE = re.compile(r"^(?:auto|cpu|cuda(?::\d{1,3})?)$")
 _MAX_PORT = 65535
 
 
@@ -45,6 +46,12 @@ def _tcp_address(value: str) -> str:
     return _address(value)
 
 
+def _device(value: str) -> str:
+    if not _DEVICE.match(value):
+        raise ValueError("must be auto, cpu, cuda or cuda:N")
+    return value
+
+
 class Settings(BaseSettings):
     """The settings of a server."""
 
@@ -58,7 +65,9 @@ class Settings(BaseSettings):
     metrics_listen: Annotated[str, AfterValidator(_tcp_address)] = Field(
         "127.0.0.1:9095", description="where to serve /metrics over HTTP: HOST:PORT (port 0: any free one)"
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="where to solve: cpu, cuda, cuda:N, or auto: CUDA where there is one"
+    )
     max_rows: PositiveInt = Field(4096, description="most layers in a request")
     max_items: Annotated[int, Field(gt=0, le=MAX_ITEMS)] = Field(8192, description="most items in a layer")
     max_restarts: PositiveInt = Field(64, description="most restarts in a request")
@@ -74,7 +83,7 @@ class Settings(BaseSettings):
     drain_grace: NonNegativeFloat = Field(
         20.0, allow_inf_nan=False, description="seconds that running and queued work gets after SIGTERM"
     )
-    reflection: bool = Field(default=True, description="serve gRPC reflection, so that tools can list the API")
+    reflection: CliImplicitFlag[bool] = Field(default=True, description="serve gRPC reflection, so that tools can list the API")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json lines, plain console lines, or auto: console on a terminal"

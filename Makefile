@@ -1,0 +1,90 @@
+# The commands of this project; `make` alone lists them. All Python is in .venv, all foreign tools in .tools, all else
+# that is made in .cache; `make clean` removes the three.
+
+PYTHON ?= python3
+# Installed before anything that asks for torch; where no other build is offered, a plain torch brings CUDA along
+TORCH ?= torch==2.13.0
+# A load file for `make demo`; one is made up where none is given
+LOADS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+READY := .venv/.ready
+PIP := .venv/bin/pip install --quiet --disable-pip-version-check
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Two makes in one checkout set up once, one after the other
+ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
+
+.PHONY: help demo serve test lint stubs tools test-system bench bench-memory clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+demo: $(READY) ## start a server, pack a load, fire a burst, show what happened; LOADS=FILE packs your own
+	@.venv/bin/trimtab demo $(if $(LOADS),--loads '$(LOADS)')
+
+serve: $(READY) ## run a server in the foreground until Ctrl-C
+	@exec .venv/bin/trimtab-server
+
+test: lint ## lint, then all tests that pip alone can set up
+	@echo "== tests"
+	@.venv/bin/pytest --ignore=tests/system
+
+lint: $(READY) ## ruff and mypy
+	@echo "== ruff check" && .venv/bin/ruff check .
+	@echo "== ruff format" && .venv/bin/ruff format --check .
+	@echo "== mypy" && .venv/bin/mypy
+
+stubs: $(READY) ## generate client/trimtab/v1 from proto/ again
+	@.venv/bin/python -m tests.stubs
+
+tools: .tools/.ready ## get what the system tests need from Debian and npm
+	@echo "tools: $$(promtool --version 2>&1 | awk 'NR == 1 {print $$1, $$3}'), node $$(node --version)," \
+	  "buf $$(.tools/node_modules/.bin/buf --version 2>&1)"
+
+test-system: $(READY) ## the tests with foreign tools (after make tools)
+	@echo "== system tests"
+	@.venv/bin/pytest tests/system
+
+bench: $(READY) ## the solver and the service, measured
+	@.venv/bin/python benchmarks/solver.py
+	@.venv/bin/python benchmarks/service.py
+
+bench-memory: $(READY) ## the server's memory over many requests
+	@.venv/bin/python benchmarks/memory.py
+
+clean: ## remove all that make and the tests made
+	@rm -rf .venv .tools .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+	@echo "removed .venv, .tools, .cache and what the tests left"
+
+$(READY): pyproject.toml
+	@$(ONE_AT_A_TIME) [ $@ -nt pyproject.toml ] && exit 0 || true; \
+	echo "setting up .venv (some minutes the first time) ..."; \
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; say which: make PYTHON=...") if sys.version_info < (3, 10) else None'; \
+	$(PYTHON) -m venv .venv; \
+	echo "  $(TORCH)"; $(PIP) '$(TORCH)'; \
+	echo "  trimtab, with all that its development needs"; $(PIP) -e '.[dev]'; \
+	.venv/bin/python -c 'import sys, torch, trimtab; print(f"set up .venv: Python {sys.version.split()[0]}, torch {torch.__version__}, trimtab {trimtab.__version__}")'; \
+	touch $@
+
+.tools/.ready: tests/system/package.json
+	@$(ONE_AT_A_TIME) \
+	missing=(); \
+	for command in prometheus promtool node npm; do \
+	  command -v $$command >/dev/null || missing+=("$$command"); \
+	done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  echo "installing $${missing[*]} ..."; \
+	  packages=$$(printf '%s\n' "$${missing[@]}" | sed 's/^promtool$$/prometheus/; s/^node$$/nodejs/' | sort -u); \
+	  $(SUDO) apt-get update -qq; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$packages >/dev/null; \
+	fi; \
+	echo "setting up .tools ..."; \
+	mkdir -p .tools; \
+	cp tests/system/package.json .tools/; \
+	npm install --prefix .tools --no-package-lock --no-audit --no-fund --loglevel=error; \
+	touch $@

@@ -1,0 +1,87 @@
+"""How the command fails: one plain line that says what to do next, and an exit code that scripts can tell apart."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from trimtab import errors
+from trimtab.client import LOCAL
+from trimtab.formats import LoadFileError
+
+EXIT_INPUT = 2
+EXIT_SERVER = 3
+EXIT_STOPPED = 130
+
+EXIT_CODES = "Exit codes: 0 done; 2 wrong usage or bad input; 3 the server is not there, or it refused."
+
+_FLAGS = {
+    "num_packs": "--packs",
+    "num_replicas": "--replicas",
+    "num_layers": "--layers",
+    "num_experts": "--experts",
+    "num_windows": "--windows",
+    "options.num_restarts": "--restarts",
+}
+"""What the user typed, for what the contract calls it."""
+
+
+class Failure(click.ClickException):
+    """An end with a message and an exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class OneLineGroup(click.Group):
+    """A group whose failures are one line each, without the usage that click puts above."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run, report, and exit."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.Abort:
+            code = _report("stopped", EXIT_STOPPED)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else self.name
+            code = _report(f"{error.format_message()} ('{path} --help' tells what it takes)", EXIT_INPUT)
+        except click.ClickException as error:
+            code = _report(error.format_message(), error.exit_code)
+        sys.exit(code)
+
+
+def _report(message: str, exit_code: int) -> int:
+    click.echo(f"trimtab: {message}", err=True)
+    return exit_code
+
+
+@contextmanager
+def told(target: str) -> Iterator[None]:
+    """Turn the domain's errors, met while talking to `target`, into failures."""
+    try:
+        yield
+    except errors.TrimtabError as error:
+        code = EXIT_INPUT if isinstance(error, (errors.InvalidArgumentError, LoadFileError)) else EXIT_SERVER
+        raise Failure(_explain(error, target), code) from error
+
+
+def _explain(error: errors.TrimtabError, target: str) -> str:
+    reason = str(error).rpartition("last error: ")[2]  # gRPC puts the cause at the end
+    if isinstance(error, errors.InvalidArgumentError):
+        return "; ".join(f"{_FLAGS.get(v.field, v.field)}: {v.description}" for v in error.violations)
+    if isinstance(error, errors.UnavailableError):
+        hint = f"start one with 'trimtab-server', name another with --target, or solve here with --target {LOCAL}"
+        return f"no server answers at {target} ({reason}); {hint}"
+    if isinstance(error, errors.OverloadedError):
+        wait = f" in {error.retry_after_seconds:.1f} s" if error.retry_after_seconds else " later"
+        return f"the server at {target} has too much to do ({reason}); try again{wait}"
+    if isinstance(error, errors.DeadlineExceededError):
+        return f"no answer from {target} in time ({reason}); give it more with --timeout, or check the address"
+    if isinstance(error, errors.UnexpectedStatusError):
+        return f"{target} answers, but not as a placement server ({reason}); check the address"
+    return reason

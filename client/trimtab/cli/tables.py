@@ -1,0 +1,114 @@
+"""What the command shows, as plain sentences and small tables that fit 60 columns and survive a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import rich.box
+from rich.console import Console
+from rich.table import Table
+
+from trimtab.answers import Description
+from trimtab.cli.pack import PackReport
+
+
+def make_console() -> Console:
+    """A console that shows text as it is: file names with brackets are not markup, numbers get no colours."""
+    return Console(markup=False, highlight=False)
+
+
+def make_table(title: str, *columns: str, rows: Iterable[Sequence[str]]) -> Table:
+    """A table whose first column is text and whose others are figures."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=index > 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def show_pack(console: Console, name: str, report: PackReport) -> None:
+    """The whole report of one packing."""
+    console.print(_what(name, report), soft_wrap=True)
+    console.print()
+    console.print(_quality(report))
+    if len(report.worst_layers):
+        console.print(_worst(report))
+    console.print(_times(report))
+    execution = report.packing.execution
+    console.print(
+        f"solver {execution.solver} on {execution.device}, {report.packing.algorithm}, "
+        f"server {execution.server_version}, {execution.batch_requests} in the batch",
+        soft_wrap=True,
+    )
+
+
+def _what(name: str, report: PackReport) -> str:
+    items, (num_layers, num_items) = report.items, report.items.weight.shape
+    live = int(report.live.sum())
+    layers = f"{num_layers} layers" + (f" ({num_layers - live} with no load)" if live < num_layers else "")
+    experts = f"{items.num_experts} experts" + (f" in {num_items} slots" if items.physical_to_logical is not None else "")
+    packs = f"{report.num_packs} packs of {num_items // report.num_packs}"
+    windows = f"; the sum of {items.num_windows} windows" if items.num_windows is not None else ""
+    return f"{name}: {layers}, {experts}, {packs}{windows}"
+
+
+def _quality(report: PackReport) -> Table:
+    packing = report.packing
+    kinds = (
+        ("before: items in the order given", report.before, True),
+        ("after", packing.balancedness, True),
+        ("gap to the lower bound", packing.gap, False),
+    )
+    rows = []
+    for label, figures, low_is_bad in kinds:
+        found = report.mean_and_worst(figures, low_is_bad=low_is_bad)
+        show = balance if low_is_bad else gap
+        rows.append((label, *(map(show, found) if found else ("no load", "no load"))))
+    return make_table("Balancedness: mean over max load of the packs", "", "mean", "worst", rows=rows)
+
+
+def _worst(report: PackReport) -> Table:
+    packing, weight = report.packing, report.items.weight
+    rows = [
+        (
+            str(layer),
+            f"{weight[layer].max() / weight[layer].mean():.1f}",
+            balance(report.before[layer]),
+            balance(packing.balancedness[layer]),
+            gap(packing.gap[layer]),
+            str(packing.winning_restart[layer]),
+        )
+        for layer in report.worst_layers
+    ]
+    return make_table("Worst layers", "layer", "hot/mean", "before", "after", "gap", "restart", rows=rows)
+
+
+def _times(report: PackReport) -> Table:
+    execution = report.packing.execution
+    parts = (
+        ("queue", execution.queue_seconds),
+        ("solve", execution.solve_seconds),
+        ("wire and encode", report.wire_seconds),
+        ("total", report.total_seconds),
+    )
+    return make_table("Time", "", "ms", rows=[(name, f"{seconds * 1e3:.1f}") for name, seconds in parts])
+
+
+def show_description(console: Console, target: str, description: Description) -> None:
+    """What a server says of itself."""
+    console.print(f"{target}: trimtab {description.server_version}, {description.algorithm}", soft_wrap=True)
+    for name, device in description.solvers:
+        console.print(f"solver {name} on {device}", soft_wrap=True)
+    console.print()
+    console.print(make_table("Limits", "", "most", rows=[(k, f"{v:,}") for k, v in description.limits.items()]))
+
+
+def balance(value: float) -> str:
+    """A balancedness."""
+    return f"{value:.4f}"
+
+
+def gap(value: float) -> str:
+    """A gap; small ones are of interest too."""
+    return f"{value:.1e}" if value else "0"

@@ -1,0 +1,1 @@
+"""The tests; what needs Debian or npm packages is in `system`."""

@@ -1,0 +1,1 @@
+"""Tests with foreign tools: buf, Prometheus, Node; `make tools` gets those."""

@@ -1,0 +1,320 @@
+"""The batcher, with a solver and a clock in the test's hand: no sleeping, no timing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeClock, FakeProblem, GatedSolver, Recorder
+from trimtab.errors import DeadlineExceededError, OverloadedError, UnavailableError
+from trimtab_server.batching import Batcher, BatchLimits
+from trimtab_server.fair_queue import Priority
+
+LIMITS = BatchLimits(max_queue_rows=100, max_queue_bytes=1000, max_batch_rows=10, max_batch_requests=8)
+
+
+class Bench:
+    """A batcher and everything around it."""
+
+    def __init__(self, limits: BatchLimits = LIMITS) -> None:
+        self.clock = FakeClock()
+        self.solver = GatedSolver()
+        self.seen = Recorder()
+        self.batcher: Batcher[FakeProblem, str] = Batcher(
+            self.solver.solve, self.solver.run, limits, self.seen, self.clock
+        )
+        self.batcher.start()
+
+    def submit(self, name: str, caller: str = "a", **options: Any) -> asyncio.Task[Any]:
+        fields = {key: options.pop(key) for key in ("num_rows", "num_bytes", "share_key", "guilty") if key in options}
+        problem = FakeProblem(name, **fields)
+        return asyncio.ensure_future(self.batcher.submit(problem, caller=caller, **options))
+
+    async def busy(self) -> asyncio.Task[Any]:
+        """The device has a batch of one in its hands, and will until released."""
+        task = self.submit("first")
+        await settle()
+        assert self.solver.batches == [["first"]]
+        return task
+
+
+async def settle() -> None:
+    """Let everything that can run, run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def make_bench() -> AsyncIterator[Callable[..., Awaitable[Bench]]]:
+    benches: list[Bench] = []
+
+    async def make(**limits: Any) -> Bench:
+        benches.append(Bench(replace(LIMITS, **limits)))
+        await settle()
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        await bench.batcher.stop()
+
+
+@pytest.fixture
+async def bench(make_bench: Callable[..., Awaitable[Bench]]) -> Bench:
+    return await make_bench()
+
+
+async def test_the_pile_is_the_next_batch(bench: Bench) -> None:
+    """What arrives while the device works is solved together, each gets its own answer."""
+    first = await bench.busy()
+    rest = [bench.submit(name) for name in "bcde"]
+    await settle()
+    assert len(bench.solver.batches) == 1
+    bench.solver.release(2)
+    assert [(await task).answer for task in (first, *rest)] == ["first", *"bcde"]
+    assert bench.solver.batches == [["first"], ["b", "c", "d", "e"]]
+    assert (await rest[0]).batch_requests == 4
+    assert bench.seen.solves == [(1, 0.0), (4, 0.0)]
+
+
+async def test_seconds_are_told_as_they_passed(bench: Bench) -> None:
+    """Waiting and solving, on the clock."""
+    first = await bench.busy()
+    second = bench.submit("b")
+    await settle()
+    bench.solver.on_solve = lambda: bench.clock.advance(3)
+    bench.solver.release(2)
+    assert (await first).solve_seconds == 3
+    solved = await second
+    assert (solved.queue_seconds, solved.solve_seconds) == (3, 3)
+    assert bench.seen.waits == [0, 3]
+
+
+async def test_a_batch_is_capped_by_rows(bench: Bench) -> None:
+    """Ten rows at most; a larger request goes alone."""
+    await bench.busy()
+    for name, rows in (("b", 4), ("c", 4), ("d", 4), ("e", 2), ("huge", 50)):
+        bench.submit(name, num_rows=rows)
+    await settle()
+    bench.solver.release(9)
+    await settle()
+    assert bench.solver.batches[1:] == [["b", "c", "e"], ["d"], ["huge"]]
+
+
+async def test_a_batch_is_capped_by_requests(make_bench: Callable[..., Awaitable[Bench]]) -> None:
+    """With a cap of one, batching is off."""
+    bench = await make_bench(max_batch_requests=1)
+    await bench.busy()
+    for name in "bc":
+        bench.submit(name)
+    await settle()
+    bench.solver.release(3)
+    await settle()
+    assert bench.solver.batches == [["first"], ["b"], ["c"]]
+
+
+async def test_only_what_may_share_a_solve_does(bench: Bench) -> None:
+    """Another share key waits for a batch of its own."""
+    await bench.busy()
+    for name, key in (("b", 1), ("c", 2), ("d", 1), ("e", 2)):
+        bench.submit(name, share_key=key)
+    await settle()
+    bench.solver.release(3)
+    await settle()
+    assert bench.solver.batches[1:] == [["b", "d"], ["c", "e"]]
+
+
+async def test_a_flood_does_not_starve_others(bench: Bench) -> None:
+    """A second caller's one request is in the next batch, in front of a line of thirty."""
+    await bench.busy()
+    for i in range(30):
+        bench.submit(f"flood {i}", caller="flood")
+    bench.submit("single", caller="single")
+    await settle()
+    bench.solver.release(2)
+    await settle()
+    assert "single" in bench.solver.batches[1]
+
+
+async def test_low_priority_is_never_starved(bench: Bench) -> None:
+    """A low request is answered while normal ones keep coming from others."""
+    await bench.busy()
+    low = bench.submit("low", caller="low", priority=Priority.LOW, num_rows=5)
+    for i in range(40):
+        bench.submit(f"normal {i}", caller=f"caller {i % 4}", num_rows=2)
+        if i % 5 == 0:
+            bench.solver.release()
+        await settle()
+    assert low.done()
+
+
+async def test_a_full_queue_refuses_by_rows_and_by_bytes(bench: Bench) -> None:
+    """With the numbers, the limit's name, and when to try again; what waits is untouched."""
+    await bench.busy()
+    kept = bench.submit("kept", num_rows=99)
+    await settle()
+    with pytest.raises(OverloadedError, match="99 layers wait, 2 more would pass max_queue_rows = 100") as caught:
+        await bench.submit("too many", num_rows=2)
+    assert caught.value.retry_after_seconds is not None
+    with pytest.raises(OverloadedError, match="8 bytes wait, 993 more would pass max_queue_bytes = 1000"):
+        await bench.submit("too large", num_bytes=993)
+    assert bench.seen.reasons == ["overloaded", "overloaded"]
+    bench.solver.release(2)
+    assert (await kept).answer == "kept"
+
+
+async def test_the_wait_asked_for_is_measured(bench: Bench) -> None:
+    """Half the time that the rows in the queue will take, at the rate seen."""
+    bench.solver.on_solve = lambda: bench.clock.advance(0.5)
+    first = await bench.busy()
+    bench.solver.release()
+    await first  # half a second a row
+    running = bench.submit("running")
+    await settle()
+    waiting = [bench.submit(f"{i}", num_rows=4) for i in range(5)]
+    await settle()
+    with pytest.raises(OverloadedError) as caught:
+        await bench.submit("more", num_rows=90)
+    assert caught.value.retry_after_seconds == pytest.approx(20 * 0.5 / 2)
+    bench.solver.release(9)
+    await asyncio.gather(running, *waiting)
+
+
+async def test_who_gives_up_frees_the_room_at_once(bench: Bench) -> None:
+    """A cancelled job leaves the queue, and no solve is spent on it."""
+    await bench.busy()
+    task = bench.submit("gone", num_rows=100)
+    await settle()
+    task.cancel()
+    await settle()
+    assert bench.seen.queue[-1] == (0, 0)
+    assert bench.seen.reasons == ["cancelled"]
+    kept = bench.submit("kept", num_rows=100)
+    await settle()
+    bench.solver.release(2)
+    assert (await kept).answer == "kept"
+    assert bench.solver.batches == [["first"], ["kept"]]
+
+
+async def test_giving_up_during_the_solve_hurts_nobody(bench: Bench) -> None:
+    """The others of the batch are answered."""
+    first = await bench.busy()
+    gone, kept = bench.submit("gone"), bench.submit("kept")
+    await settle()
+    bench.solver.release()
+    await settle()
+    gone.cancel()
+    bench.solver.release()
+    assert (await kept).answer == "kept"
+    assert first.done()
+
+
+async def test_an_expired_job_is_not_solved(bench: Bench) -> None:
+    """A deadline that passed while it waited, or before it came."""
+    await bench.busy()
+    late = bench.submit("late", deadline=bench.clock.now() + 1)
+    kept = bench.submit("kept", deadline=bench.clock.now() + 9)
+    await settle()
+    bench.clock.advance(1)
+    bench.solver.release(2)
+    with pytest.raises(DeadlineExceededError, match="waited"):
+        await late
+    assert (await kept).answer == "kept"
+    assert bench.solver.batches == [["first"], ["kept"]]
+    with pytest.raises(DeadlineExceededError, match="had passed"):
+        await bench.submit("past", deadline=bench.clock.now())
+    assert bench.seen.reasons == ["expired", "expired"]
+
+
+async def test_a_call_cancelled_at_its_deadline_counts_as_expired(bench: Bench) -> None:
+    """gRPC cancels a handler whose deadline passes; the reason is the deadline."""
+    await bench.busy()
+    late = bench.submit("late", deadline=bench.clock.now() + 1)
+    await settle()
+    bench.clock.advance(1)
+    late.cancel()
+    await settle()
+    assert bench.seen.reasons == ["expired"]
+
+
+async def test_only_the_guilty_job_fails(bench: Bench) -> None:
+    """A batch that breaks the solver is solved one by one."""
+    await bench.busy()
+    jobs = [bench.submit(name, guilty=name == "c") for name in "bcd"]
+    await settle()
+    bench.solver.release(5)
+    results = await asyncio.gather(*jobs, return_exceptions=True)
+    assert [getattr(result, "answer", type(result)) for result in results] == ["b", RuntimeError, "d"]
+    assert bench.solver.batches[1:] == [["b", "c", "d"], ["b"], ["c"], ["d"]]
+    assert bench.seen.reasons == ["failed"]
+    after = bench.submit("after")
+    bench.solver.release()
+    assert (await after).answer == "after"
+
+
+async def test_a_solver_that_loses_an_answer_is_a_failure(bench: Bench) -> None:
+    """Too few answers are an error for those who asked, not for the service."""
+    await bench.busy()
+    bench.solver.solve = lambda problems: []  # type: ignore[method-assign]  # noqa: ARG005
+    bench.batcher._solve = bench.solver.solve
+    task = bench.submit("b")
+    bench.solver.release(2)
+    with pytest.raises(ValueError, match="zip"):
+        await task
+
+
+async def test_without_a_delay_an_idle_device_starts_at_once(bench: Bench) -> None:
+    """No timer by default."""
+    bench.submit("b")
+    await settle()
+    assert bench.solver.batches == [["b"]]
+
+
+async def test_a_delay_lets_more_arrive(make_bench: Callable[..., Awaitable[Bench]]) -> None:
+    """An idle device waits so long after the first, or until a batch is full."""
+    bench = await make_bench(max_queue_delay_seconds=0.01)
+    bench.submit("b")
+    await settle()
+    bench.clock.advance(0.009)
+    bench.submit("c")
+    await settle()
+    assert bench.solver.batches == []
+    bench.clock.advance(0.001)
+    await settle()
+    assert bench.solver.batches == [["b", "c"]]
+    bench.solver.release()
+    await settle()
+    for i in range(5):
+        bench.submit(f"{i}", num_rows=2)
+    await settle()
+    assert len(bench.solver.batches[1]) == 5
+
+
+async def test_draining_finishes_what_was_taken_and_takes_no_more(bench: Bench) -> None:
+    """New work is refused, old work is answered, then the drain ends."""
+    first = await bench.busy()
+    second = bench.submit("b")
+    await settle()
+    drain = asyncio.ensure_future(bench.batcher.drain())
+    await settle()
+    with pytest.raises(UnavailableError, match="draining"):
+        await bench.submit("late")
+    assert not drain.done()
+    bench.solver.release(2)
+    await drain
+    assert first.done()
+    assert (await second).answer == "b"
+
+
+async def test_stopping_tells_those_who_wait(bench: Bench) -> None:
+    """Nothing is lost silently."""
+    await bench.busy()
+    waiting = bench.submit("b")
+    await settle()
+    await bench.batcher.stop()
+    with pytest.raises(UnavailableError, match="stopped"):
+        await waiting
+    assert bench.seen.queue[-1] == (0, 0)

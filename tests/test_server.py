@@ -1,0 +1,293 @@
+"""A real server over a real socket: batching, health, overload, failure, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc.aio
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+
+import trimtab
+from tests.server_process import ServerProcess, running_server
+from trimtab import wire
+from trimtab.v1 import placement_pb2 as pb
+from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
+from trimtab_server.server import SERVICE, Server
+from trimtab_server.settings import Settings
+from trimtab_server.solvers.torch_packer import TorchPacker
+
+FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+WEIGHT = np.random.default_rng(0).lognormal(0, 1, (5, 24)).astype(np.float32)
+
+
+class GatedPacker(TorchPacker):
+    """The torch packer, held back until the test lets it go; breaks on rows that begin with the guilty weight."""
+
+    GUILTY = 12345.0
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Semaphore(0)
+
+    def pack(self, whole: Any, num_packs: int, tables: Any, table_index: Any) -> Any:
+        self.begun.release()
+        assert self.gate.wait(60)
+        if (whole[:, 0] == whole[:, 1:].sum(axis=1) * self.GUILTY).any():
+            raise RuntimeError("secret of the inside")
+        return super().pack(whole, num_packs, tables, table_index)
+
+    async def wait_begun(self) -> None:
+        """Until a batch is in the packer's hands."""
+        await asyncio.to_thread(self.begun.acquire)
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[tuple[Server, GatedPacker]]:
+    """A server in this event loop, its solver in the test's hand."""
+    packer = GatedPacker()
+    server = Server(Settings(**{**FREE, "drain_grace": 5.0, **settings}), packer=packer)
+    await server.start()
+    await packer.wait_begun()  # the warm-up
+    try:
+        yield server, packer
+    finally:
+        packer.gate.set()
+        await server.stop()
+
+
+def request(weight: Any = WEIGHT, num_packs: int = 4, **options: Any) -> pb.PackRequest:
+    return pb.PackRequest(
+        weight=wire.encode(np.asarray(weight)), num_packs=num_packs, options=pb.PackOptions(**options)
+    )
+
+
+def bare_stub(server: Server) -> tuple[grpc.aio.Channel, PlacementServiceStub]:
+    """A stub without the client's retries."""
+    channel = grpc.aio.insecure_channel(server.address)
+    return channel, PlacementServiceStub(channel)
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    """Until a condition of the server holds; bounded."""
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("did not come about in 10 s")
+
+
+async def test_what_waits_together_is_solved_together_and_cannot_tell() -> None:
+    """Requests with seeds of their own share a batch; each gets the bytes that it gets alone."""
+    async with serving() as (server, packer):
+        channel, stub = bare_stub(server)
+        alone = [(await stub.Pack(request(seed=seed))).packing for seed in range(9)]
+        packer.gate.clear()
+        packer.begun = threading.Semaphore(0)
+        first = asyncio.ensure_future(stub.Pack(request()))
+        await packer.wait_begun()
+        rest = [asyncio.ensure_future(stub.Pack(request(seed=seed))) for seed in range(9)]
+        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 45)
+        packer.gate.set()
+        together = await asyncio.gather(*rest)
+        assert (await first).execution.batch_requests == 1
+        assert [response.execution.batch_requests for response in together] == [9] * 9
+        assert [response.execution.batch_rows for response in together] == [45] * 9
+        for response, expected in zip(together, alone, strict=True):
+            assert response.packing.SerializeToString(deterministic=True) == expected.SerializeToString(
+                deterministic=True
+            )
+        await channel.close()
+
+
+async def test_a_guilty_request_fails_alone_and_tells_nothing_of_the_inside() -> None:
+    """Its batch mates are answered; it gets INTERNAL with the id that it sent."""
+    async with serving() as (server, packer):
+        channel, stub = bare_stub(server)
+        guilty = np.ones((1, 24), np.float64)
+        guilty[0, 0] = 23 * GatedPacker.GUILTY
+        packer.gate.clear()
+        packer.begun = threading.Semaphore(0)
+        first = asyncio.ensure_future(stub.Pack(request()))
+        await packer.wait_begun()
+        calls = [
+            asyncio.ensure_future(stub.Pack(request(weight), metadata=(("x-request-id", "id-77"),)))
+            for weight in (WEIGHT, guilty, WEIGHT)
+        ]
+        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 11)
+        packer.gate.set()
+        before, error, after = await asyncio.gather(*calls, return_exceptions=True)
+        assert before.packing == after.packing == (await first).packing
+        assert isinstance(error, grpc.aio.AioRpcError)
+        assert error.code() is grpc.StatusCode.INTERNAL
+        assert "id-77" in (error.details() or "")
+        assert "secret" not in str(error)
+        assert server.registry.get_sample_value("trimtab_rejected_total", {"reason": "failed"}) == 1
+        await channel.close()
+
+
+async def test_a_full_queue_says_when_to_come_back() -> None:
+    """RESOURCE_EXHAUSTED with RetryInfo, and the pushback that gRPC's own retries honour."""
+    async with serving(max_queue_rows=8, max_rows=8) as (server, packer):
+        channel, stub = bare_stub(server)
+        packer.gate.clear()
+        packer.begun = threading.Semaphore(0)
+        running = asyncio.ensure_future(stub.Pack(request()))
+        await packer.wait_begun()
+        waiting = asyncio.ensure_future(stub.Pack(request()))
+        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Pack(request())
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "5 layers wait, 5 more would pass max_queue_rows = 8" in (caught.value.details() or "")
+        info = error_details_pb2.RetryInfo()
+        status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
+        assert status is not None
+        assert status.details[0].Unpack(info)
+        pushback = dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
+        assert int(pushback) == info.retry_delay.ToMilliseconds() > 0
+        packer.gate.set()
+        assert (await running).packing == (await waiting).packing
+        await channel.close()
+
+
+async def test_the_client_retries_an_overloaded_server_until_there_is_room() -> None:
+    """The default retry policy turns a full queue into a wait; also above gRPC's usual retry buffer of 256 KiB."""
+    weight = np.random.default_rng(1).random((8, 8192))  # 512 KiB
+    async with serving(max_queue_rows=8, max_rows=8) as (server, packer):
+        async with trimtab.AsyncClient(server.address) as client:
+            packer.gate.clear()
+            packer.begun = threading.Semaphore(0)
+            running = asyncio.ensure_future(client.pack(WEIGHT, 4))
+            await packer.wait_begun()
+            waiting = asyncio.ensure_future(client.pack(weight, 8, num_restarts=1))
+            await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 8)
+            refused = asyncio.ensure_future(client.pack(weight, 8, num_restarts=1))
+            await settled(
+                lambda: bool(server.registry.get_sample_value("trimtab_rejected_total", {"reason": "overloaded"}))
+            )
+            packer.gate.set()
+            np.testing.assert_array_equal((await refused).pack_index, (await waiting).pack_index)
+            await running
+
+
+async def test_a_call_that_gives_up_is_forgotten() -> None:
+    """A cancelled call leaves the queue; one whose deadline passes is told so."""
+    async with serving() as (server, packer):
+        channel, stub = bare_stub(server)
+        packer.gate.clear()
+        packer.begun = threading.Semaphore(0)
+        running = asyncio.ensure_future(stub.Pack(request()))
+        await packer.wait_begun()
+        cancelled = stub.Pack(request())
+        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
+        cancelled.cancel()
+        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 0)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Pack(request(), timeout=0.05)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 0)
+        packer.gate.set()
+        await running
+        await channel.close()
+
+
+async def test_draining_answers_what_was_taken_and_says_not_serving() -> None:
+    """Health turns at once, new calls get UNAVAILABLE, running ones their answer."""
+    packer = GatedPacker()
+    server = Server(Settings(**FREE), packer=packer)  # type: ignore[arg-type]
+    await server.start()
+    await packer.wait_begun()
+    channel, stub = bare_stub(server)
+    health = health_pb2_grpc.HealthStub(channel)
+    watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    packer.gate.clear()
+    running = asyncio.ensure_future(stub.Pack(request()))
+    await packer.wait_begun()
+    stopping = asyncio.ensure_future(server.stop())
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    alive = await health.Check(health_pb2.HealthCheckRequest(service=""))
+    assert alive.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Pack(request())
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    packer.gate.set()
+    assert (await running).packing.algorithm
+    await stopping
+    await channel.close()
+
+
+async def test_a_drain_that_outlasts_its_grace_tells_those_who_wait() -> None:
+    """They get UNAVAILABLE, not silence."""
+    async with serving(drain_grace=0.05) as (server, packer):
+        channel, stub = bare_stub(server)
+        packer.gate.clear()
+        packer.begun = threading.Semaphore(0)
+        running = asyncio.ensure_future(stub.Pack(request()))
+        await packer.wait_begun()
+        waiting = asyncio.ensure_future(stub.Pack(request()))
+        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
+        await server.stop()
+        results: list[Any] = await asyncio.gather(running, waiting, return_exceptions=True)
+        assert [result.code() for result in results] == [grpc.StatusCode.UNAVAILABLE] * 2
+        packer.gate.set()
+        await channel.close()
+
+
+def test_sigterm_ends_a_process_in_order() -> None:
+    """Exit status 0, and the log tells the steps."""
+    with running_server() as process:
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(30) == 0
+        events = [line["event"] for line in process.log]
+    assert events == ["serving", "draining", "stopped"]
+
+
+def test_health_and_reflection_answer(server: ServerProcess) -> None:
+    """Liveness and readiness both SERVING; reflection lists the service."""
+    with grpc.insecure_channel(server.listen) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", SERVICE):
+            status = health.Check(health_pb2.HealthCheckRequest(service=name)).status
+            assert status == health_pb2.HealthCheckResponse.SERVING
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        (answer,) = reflection.ServerReflectionInfo(asked)
+        assert SERVICE in [service.name for service in answer.list_services_response.service]
+
+
+def test_reflection_can_be_turned_off() -> None:
+    """By a setting."""
+    with running_server("--no-reflection") as process, grpc.insecure_channel(process.listen) as channel:
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")])))
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_call_is_one_log_line(server: ServerProcess) -> None:
+    """JSON, with request id, shape, queue, solve and code, and nothing of the loads."""
+    with grpc.insecure_channel(server.listen) as channel:
+        PlacementServiceStub(channel).Pack(request(), metadata=(("x-request-id", "find-me"),))
+    line = next(line for line in server.log if line.get("request_id") == "find-me")
+    assert (line["event"], line["method"], line["code"], line["shape"]) == ("call", "Pack", "OK", [5, 24])
+    assert {"queue_seconds", "solve_seconds", "seconds", "batch_requests", "timestamp"} <= line.keys()
+
+
+def test_a_request_id_that_is_not_one_is_replaced(server: ServerProcess) -> None:
+    """What a caller writes into the log is letters, digits and few signs."""
+    with grpc.insecure_channel(server.listen) as channel:
+        PlacementServiceStub(channel).Pack(request(), metadata=(("x-request-id", 'a" b'),))
+    assert all('a" b' not in str(line.get("request_id")) for line in server.log)

@@ -1,0 +1,132 @@
+"""Settings: flags, variables, defaults, and one row a mistake with its exact words."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from trimtab_server.settings import Settings, SettingsError, read_settings
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """Loopback, the documented ports, the contract's defaults."""
+    settings = read_settings([])
+    assert (settings.listen, settings.metrics_listen) == ("127.0.0.1:50051", "127.0.0.1:9095")
+    assert settings.limits["max_message_bytes"] == 64 << 20
+    assert settings.batch_limits.max_queue_delay_seconds == 0
+
+
+def test_a_flag_wins_over_a_variable_over_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In that order."""
+    monkeypatch.setenv("TRIMTAB_MAX_BATCH_ROWS", "7")
+    monkeypatch.setenv("TRIMTAB_MAX_RESTARTS", "9")
+    settings = read_settings(["--max-batch-rows", "8"])
+    assert (settings.max_batch_rows, settings.max_restarts, settings.max_items) == (8, 9, 8192)
+
+
+def test_settings_are_frozen() -> None:
+    """Read once, and then they stand."""
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().max_rows = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--listen", "50051"], "--listen (TRIMTAB_LISTEN): must be HOST:PORT, as 127.0.0.1:50051, got '50051'"),
+        (["--listen", "h:99999"], "--listen (TRIMTAB_LISTEN): the port must be at most 65535, got 'h:99999'"),
+        (
+            ["--metrics-listen", "unix:/x"],
+            "--metrics-listen (TRIMTAB_METRICS_LISTEN): must be HOST:PORT, as 127.0.0.1:9095, got 'unix:/x'",
+        ),
+        (
+            ["--device", "tpu"],
+            "--device (TRIMTAB_DEVICE): must be auto, cpu, cuda or cuda:N, got 'tpu'",
+        ),
+        (
+            ["--max-rows", "0"],
+            "--max-rows (TRIMTAB_MAX_ROWS): Input should be greater than 0, got '0'",
+        ),
+        (
+            ["--max-items", "70000"],
+            "--max-items (TRIMTAB_MAX_ITEMS): Input should be less than or equal to 65536, got '70000'",
+        ),
+        (
+            ["--max-batch-rows", "many"],
+            "--max-batch-rows (TRIMTAB_MAX_BATCH_ROWS): Input should be a valid integer, unable to parse string as an"
+            " integer, got 'many'",
+        ),
+        (
+            ["--max-queue-delay", "nan"],
+            "--max-queue-delay (TRIMTAB_MAX_QUEUE_DELAY): Input should be a finite number, got 'nan'",
+        ),
+        (
+            ["--log-level", "loud"],
+            "--log-level (TRIMTAB_LOG_LEVEL): Input should be 'debug', 'info', 'warning' or 'error', got 'loud'",
+        ),
+        (
+            ["--max-rows", "20000"],
+            "--max-queue-rows = 16384 must be at least --max-rows = 20000, or a request of that size could never be"
+            " taken",
+        ),
+        (
+            ["--max-queue-bytes", "1000"],
+            "--max-queue-bytes = 1000 must be at least --max-message-bytes = 67108864, or a request of that size could"
+            " never be taken",
+        ),
+    ],
+)
+def test_a_mistake_is_named_exactly(arguments: list[str], message: str) -> None:
+    """Flag, variable, rule, and what was given."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings(arguments)
+    assert str(caught.value) == message
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """A line each."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings(["--max-rows", "0", "--max-items", "-1"])
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "trimtab_server", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_check_config_prints_what_the_settings_come_to() -> None:
+    """As JSON, with exit status 0, and serves nothing."""
+    result = run("--check-config", "--max-rows", "99")
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["max_rows"] == 99
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--max-rows", "0"), "--max-rows (TRIMTAB_MAX_ROWS)"),
+        (("--no-such-flag",), "unrecognized arguments: --no-such-flag"),
+        (("--device", "cuda:31", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"), "CUDA devices here"),
+        (("--listen", "127.0.0.1:0", "--metrics-listen", "203.0.113.7:1"), "--metrics-listen 203.0.113.7:1"),
+        (("--listen", "203.0.113.7:1", "--metrics-listen", "127.0.0.1:0"), "--listen 203.0.113.7:1"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_and_ends(arguments: tuple[str, ...], words: str) -> None:
+    """One clear message, a failing status, no traceback."""
+    result = run(*arguments)
+    assert result.returncode != 0
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_shows_every_setting_and_examples() -> None:
+    """A description beside each flag."""
+    result = run("--help")
+    assert result.returncode == 0
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in result.stdout
+        assert field.description
+    assert "examples:" in result.stdout
