@@ -13,7 +13,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
 READY := .venv/.ready
-PIP := .venv/bin/pip install --quiet --disable-pip-version-check
+PIP := .venv/bin/pip install -qq --disable-pip-version-check
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Two makes in one checkout set up once, one after the other
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
@@ -42,7 +42,7 @@ stubs: $(READY) ## generate client/trimtab/v1 from proto/ again
 	@.venv/bin/python -m tests.stubs
 
 tools: .tools/.ready ## get what the system tests need from Debian and npm
-	@echo "tools: $$(promtool --version 2>&1 | awk 'NR == 1 {print $$1, $$3}'), node $$(node --version)," \
+	@echo "tools: promtool $$(promtool --version 2>&1 | awk 'NR == 1 {print $$3}'), node $$(node --version)," \
 	  "buf $$(.tools/node_modules/.bin/buf --version 2>&1)"
 
 test-system: $(READY) ## the tests with foreign tools (after make tools)

@@ -28,7 +28,7 @@ def kept_venv(name: str, *requirements: str) -> Path:
         if not made_with.exists() or made_with.read_text() != wanted or not python.exists():
             print(f"setting up .cache/{folder.name} ...", file=sys.stderr, flush=True)  # noqa: T201
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:")
+            install = ("-m", "pip", "install", "-qq", "--disable-pip-version-check", "--only-binary=:all:")
             subprocess.run([python, *install, *requirements], check=True)
             made_with.write_text(wanted)
     return python

@@ -230,7 +230,7 @@ async def test_an_expired_job_is_not_solved(bench: Bench) -> None:
 
 
 async def test_a_call_cancelled_at_its_deadline_counts_as_expired(bench: Bench) -> None:
-    """gRPC cancels a handler whose deadline passes; the reason is the deadline."""
+    """GRPC cancels a handler whose deadline passes; the reason is the deadline."""
     await bench.busy()
     late = bench.submit("late", deadline=bench.clock.now() + 1)
     await settle()

@@ -39,7 +39,9 @@ def same(one: trimtab.Packing, other: trimtab.Packing) -> None:
 
 
 @pytest.mark.parametrize(
-    "weight", [WEIGHT, WEIGHT.astype(np.float64), torch.from_numpy(WEIGHT), WEIGHT.tolist()], ids=lambda w: type(w).__name__
+    "weight",
+    [WEIGHT, WEIGHT.astype(np.float64), torch.from_numpy(WEIGHT), WEIGHT.tolist()],
+    ids=lambda w: type(w).__name__,
 )
 def test_numpy_torch_and_lists_get_the_same_answer(server: ServerProcess, weight: Any) -> None:
     """In whatever form the loads come."""
@@ -80,7 +82,12 @@ def test_an_answer_is_whole_and_frozen(server: ServerProcess) -> None:
     assert (packing.gap[:3] >= 0).all()
     assert np.isnan([packing.balancedness[3], packing.gap[3]]).all()
     execution = packing.execution
-    assert (execution.solver, execution.device, execution.batch_requests, execution.batch_rows) == ("torch", "cpu", 1, 4)
+    assert (execution.solver, execution.device, execution.batch_requests, execution.batch_rows) == (
+        "torch",
+        "cpu",
+        1,
+        4,
+    )
     assert execution.server_version == trimtab.__version__
     assert 0 < execution.solve_seconds < 60
     with pytest.raises(FrozenInstanceError):
@@ -119,12 +126,12 @@ def test_a_deadline_already_past_is_told_as_one(server: ServerProcess, timeout: 
 def test_a_message_over_the_limit_is_refused_before_it_is_sent(nowhere: str) -> None:
     """By the client itself, with both numbers: nobody needs to be there."""
     with trimtab.Client(nowhere, max_message_bytes=1000) as client:
-        with pytest.raises(trimtab.InvalidArgumentError, match="max_message_bytes = 1000 bytes, is 2[0-9]{4}"):
+        with pytest.raises(trimtab.InvalidArgumentError, match=r"max_message_bytes = 1000 bytes, is 2\d{4}"):
             client.pack(np.ones((10, 288)), 32)
 
 
 def test_a_message_over_the_servers_limit_is_refused_by_it() -> None:
-    """gRPC's own refusal arrives as a named error."""
+    """GRPC's own refusal arrives as a named error."""
     with running_server("--max-message-bytes=4096") as process, trimtab.Client(process.listen) as client:
         with pytest.raises(trimtab.OverloadedError, match="larger than max"):
             client.pack(np.ones((10, 288)), 32)
@@ -161,18 +168,17 @@ def test_a_restarted_server_costs_no_call(rows: int) -> None:
                 same(call.result(90), expected)
 
 
-def test_a_dead_server_is_noticed_by_keepalive(server: ServerProcess) -> None:
-    """A server that stops answering pings is UNAVAILABLE long before the call's own deadline; pings hurt no live one."""
-    with running_server() as process, trimtab.Client(process.listen, timeout=120) as client:
-        client.pack(WEIGHT, 4)
+def test_a_dead_server_is_noticed_by_keepalive() -> None:
+    """A server that answers no pings is UNAVAILABLE long before the call's deadline, which is another error."""
+    with running_server() as process, trimtab.Client(process.listen, timeout=40) as client:
+        expected = client.pack(WEIGHT, 4)
         os.kill(process.process.pid, signal.SIGSTOP)
         try:
             with pytest.raises(trimtab.UnavailableError):
                 client.pack(WEIGHT, 4)
         finally:
             os.kill(process.process.pid, signal.SIGCONT)
-        same(client.pack(WEIGHT, 4), client.pack(WEIGHT, 4))
-    assert server.process.poll() is None
+        same(client.pack(WEIGHT, 4), expected)
 
 
 async def test_pings_during_a_long_call_are_permitted() -> None:
@@ -188,6 +194,8 @@ async def test_pings_during_a_long_call_are_permitted() -> None:
 
 def test_the_import_is_quiet_and_light() -> None:
     """`import trimtab` prints nothing and pulls in no part of the server or the command."""
-    code = "import sys, trimtab; print(sorted({'torch', 'click', 'rich', 'numba', 'trimtab_server'} & set(sys.modules)))"
+    code = (
+        "import sys, trimtab; print(sorted({'torch', 'click', 'rich', 'numba', 'trimtab_server'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert (result.stdout, result.stderr) == ("[]\n", "")

@@ -94,7 +94,7 @@ def test_riding_along_does_not_move_time() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("add take drop".split()), st.integers(0, 9), st.integers(1, 5)), max_size=200)
+    st.lists(st.tuples(st.sampled_from(["add", "take", "drop"]), st.integers(0, 9), st.integers(1, 5)), max_size=200)
 )
 def test_memory_is_bounded_by_what_waits(steps: list[tuple[str, int, int]]) -> None:
     """Whatever comes and goes, lines that ended are forgotten and no job is lost."""

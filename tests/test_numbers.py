@@ -125,5 +125,5 @@ def test_keys_order_by_noisy_weight_then_item(weight: numbers.Integers) -> None:
     for row in range(len(whole)):
         for restart in range(3):
             noisy = [int(w) * int(m) >> numbers.KEY_SHIFT for w, m in zip(whole[row], table[restart], strict=True)]
-            expected = sorted(range(len(noisy)), key=lambda item: (-noisy[item], item))  # noqa: B023
+            expected = sorted(range(len(noisy)), key=lambda item: (-noisy[item], item))
             assert numbers.items_of(np.sort(keys[row, restart])[::-1]).tolist() == expected

@@ -31,8 +31,8 @@ def plain_pack(whole: list[int], num_packs: int, multipliers: list[list[int]]) -
     for restart, multiplier in enumerate(multipliers):
         noisy = [w * m >> KEY_SHIFT for w, m in zip(whole, multiplier, strict=True)]
         load, held, pack_of = [0] * num_packs, [0] * num_packs, [0] * len(whole)
-        for item in sorted(range(len(whole)), key=lambda i: (-noisy[i], i)):  # noqa: B023
-            pack = min((p for p in range(num_packs) if held[p] < size), key=lambda p: (load[p], p))  # noqa: B023
+        for item in sorted(range(len(whole)), key=lambda i: (-noisy[i], i)):
+            pack = min((p for p in range(num_packs) if held[p] < size), key=lambda p: (load[p], p))
             load[pack] += whole[item]
             held[pack] += 1
             pack_of[item] = pack
@@ -125,7 +125,7 @@ def test_the_bound_is_below_the_optimum_and_the_packing_above(shape: tuple[int, 
 
 
 def test_the_bound_is_tight_where_crowding_decides() -> None:
-    """m + 1 equal heavy items: two of them share a pack, and no mean says so."""
+    """M + 1 equal heavy items: two of them share a pack, and no mean says so."""
     assert lower_bound(np.array([[10.0, 10, 10, 0, 0, 0]]), 2)[0] == 20
     assert lower_bound(np.array([[9.0, 1, 2, 3, 4, 5]]), 3)[0] == 10  # the heaviest and the lightest beside it
     assert lower_bound(np.array([[4.0, 4, 4, 4]]), 2)[0] == 8  # the mean

@@ -127,7 +127,8 @@ async def test_a_guilty_request_fails_alone_and_tells_nothing_of_the_inside() ->
         ]
         await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 11)
         packer.gate.set()
-        before, error, after = await asyncio.gather(*calls, return_exceptions=True)
+        results: list[Any] = list(await asyncio.gather(*calls, return_exceptions=True))
+        before, error, after = results
         assert before.packing == after.packing == (await first).packing
         assert isinstance(error, grpc.aio.AioRpcError)
         assert error.code() is grpc.StatusCode.INTERNAL
@@ -210,7 +211,7 @@ async def test_draining_answers_what_was_taken_and_says_not_serving() -> None:
     await server.start()
     await packer.wait_begun()
     channel, stub = bare_stub(server)
-    health = health_pb2_grpc.HealthStub(channel)
+    health: Any = health_pb2_grpc.HealthStub(channel)
     watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
     assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
     packer.gate.clear()
@@ -240,7 +241,7 @@ async def test_a_drain_that_outlasts_its_grace_tells_those_who_wait() -> None:
         waiting = asyncio.ensure_future(stub.Pack(request()))
         await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
         await server.stop()
-        results: list[Any] = await asyncio.gather(running, waiting, return_exceptions=True)
+        results: list[Any] = list(await asyncio.gather(running, waiting, return_exceptions=True))
         assert [result.code() for result in results] == [grpc.StatusCode.UNAVAILABLE] * 2
         packer.gate.set()
         await channel.close()
@@ -258,11 +259,11 @@ def test_sigterm_ends_a_process_in_order() -> None:
 def test_health_and_reflection_answer(server: ServerProcess) -> None:
     """Liveness and readiness both SERVING; reflection lists the service."""
     with grpc.insecure_channel(server.listen) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         for name in ("", SERVICE):
             status = health.Check(health_pb2.HealthCheckRequest(service=name)).status
             assert status == health_pb2.HealthCheckResponse.SERVING
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
         (answer,) = reflection.ServerReflectionInfo(asked)
         assert SERVICE in [service.name for service in answer.list_services_response.service]
@@ -271,7 +272,7 @@ def test_health_and_reflection_answer(server: ServerProcess) -> None:
 def test_reflection_can_be_turned_off() -> None:
     """By a setting."""
     with running_server("--no-reflection") as process, grpc.insecure_channel(process.listen) as channel:
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             list(reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")])))
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

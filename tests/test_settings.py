@@ -54,8 +54,10 @@ def test_settings_are_frozen() -> None:
         ),
         (
             ["--max-batch-rows", "many"],
-            "--max-batch-rows (TRIMTAB_MAX_BATCH_ROWS): Input should be a valid integer, unable to parse string as an"
-            " integer, got 'many'",
+            (
+                "--max-batch-rows (TRIMTAB_MAX_BATCH_ROWS): Input should be a valid integer, unable to parse string"
+                " as an integer, got 'many'"
+            ),
         ),
         (
             ["--max-queue-delay", "nan"],
@@ -67,13 +69,17 @@ def test_settings_are_frozen() -> None:
         ),
         (
             ["--max-rows", "20000"],
-            "--max-queue-rows = 16384 must be at least --max-rows = 20000, or a request of that size could never be"
-            " taken",
+            (
+                "--max-queue-rows = 16384 must be at least --max-rows = 20000, or a request of that size could never be"
+                " taken"
+            ),
         ),
         (
             ["--max-queue-bytes", "1000"],
-            "--max-queue-bytes = 1000 must be at least --max-message-bytes = 67108864, or a request of that size could"
-            " never be taken",
+            (
+                "--max-queue-bytes = 1000 must be at least --max-message-bytes = 67108864, or a request of that size"
+                " could never be taken"
+            ),
         ),
     ],
 )

@@ -42,6 +42,7 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, str | int]]:
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
+        ("grpc.http2.ping_timeout_ms", _KEEPALIVE_MS),  # the one that counts from gRPC 1.65 or so on: 60 s by default
         ("grpc.http2.max_pings_without_data", 0),
         # A server that came back is found within a second or so, not after minutes of backing off.
         ("grpc.initial_reconnect_backoff_ms", 100),

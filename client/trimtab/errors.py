@@ -153,7 +153,11 @@ def to_status(error: TrimtabError) -> grpc.Status:
 def _rich_status(call: grpc.RpcError) -> status_pb2.Status | None:
     try:
         return rpc_status.from_call(call)  # type: ignore[arg-type]  # a failed call is both
-    except (ValueError, TypeError, DecodeError):  # details that contradict the status, or that do not parse: the status stands
+    except (
+        ValueError,
+        TypeError,
+        DecodeError,
+    ):  # details that contradict the status, or that do not parse: the status stands
         return None
 
 

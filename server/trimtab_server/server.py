@@ -68,7 +68,7 @@ class Server:
 
     def _build_grpc(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics)], options=_options(self._settings.max_message_bytes)
+            interceptors=[CallInterceptor(self._metrics)], options=grpc_options(self._settings.max_message_bytes)
         )
         add_PlacementServiceServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -111,7 +111,8 @@ class Server:
         self._device_thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+def grpc_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """Options of every gRPC server here: limits, and pings as the client sends them."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),

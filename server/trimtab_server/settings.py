@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     drain_grace: NonNegativeFloat = Field(
         20.0, allow_inf_nan=False, description="seconds that running and queued work gets after SIGTERM"
     )
-    reflection: CliImplicitFlag[bool] = Field(default=True, description="serve gRPC reflection, so that tools can list the API")
+    reflection: CliImplicitFlag[bool] = Field(
+        default=True, description="serve gRPC reflection, so that tools can list the API"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json lines, plain console lines, or auto: console on a terminal"

@@ -107,7 +107,7 @@ def test_prometheus_scrapes_what_was_driven(worked_server: ServerProcess, tmp_pa
         "sum(trimtab_batch_rows_sum)": {"": rows},
         "sum(trimtab_queue_wait_seconds_count)": {"": PACKS},
         "sum(trimtab_queue_rows)": {"": 0},
-        'sum by (operation) (trimtab_solve_seconds_count)': {"pack": PACKS},
+        "sum by (operation) (trimtab_solve_seconds_count)": {"pack": PACKS},
         "sum(trimtab_rejected_total)": {"": REFUSED},
         "sum(trimtab_winning_restart_total)": {"": rows},
         'sum by (stage) (trimtab_balancedness_count{operation="pack"})': {"before": PACKS, "after": PACKS},

@@ -18,8 +18,8 @@ NODE_MODULES = ROOT / ".tools" / "node_modules"
 def tool(name: str) -> str:
     """The path of a command, of `make tools` first, else of the system."""
     found = shutil.which(name, path=NODE_MODULES / ".bin") or shutil.which(name)
-    if found is None:
-        pytest.fail(f"{name} is not here: make tools")
+    if found is None or not NODE_MODULES.is_dir():
+        pytest.fail(f"{name if found is None else NODE_MODULES} is not here: make tools")
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from trimtab import errors
-from trimtab.client import LOCAL
+from trimtab.client import LOCAL, Client
 from trimtab.formats import LoadFileError
 
 EXIT_INPUT = 2
@@ -26,16 +26,22 @@ _FLAGS = {
     "num_experts": "--experts",
     "num_windows": "--windows",
     "options.num_restarts": "--restarts",
+    "drift": "--drift",
+    "seed": "--seed",
 }
 """What the user typed, for what the contract calls it."""
 
 
-class Failure(click.ClickException):
-    """An end with a message and an exit code."""
+class InputFailure(click.ClickException):
+    """What was typed, or what a file holds, can't be used."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = EXIT_INPUT
+
+
+class ServerFailure(click.ClickException):
+    """Nobody answered, or the answer was no."""
+
+    exit_code = EXIT_SERVER
 
 
 class OneLineGroup(click.Group):
@@ -60,18 +66,33 @@ def _report(message: str, exit_code: int) -> int:
     return exit_code
 
 
+def connect(target: str, **settings: Any) -> Client:
+    """A client, or the plain reason why there is none.
+
+    Raises:
+        TrimtabError: the server's parts are missing in this process.
+        ServerFailure: they are there, and refuse their settings.
+    """
+    try:
+        return Client(target, **settings)
+    except errors.TrimtabError:
+        raise
+    except Exception as error:  # of classes that only the server knows: a TRIMTAB_* variable, a missing device
+        raise ServerFailure(f"can't solve in this process: {' '.join(str(error).split())}") from error
+
+
 @contextmanager
 def told(target: str) -> Iterator[None]:
     """Turn the domain's errors, met while talking to `target`, into failures."""
     try:
         yield
     except errors.TrimtabError as error:
-        code = EXIT_INPUT if isinstance(error, (errors.InvalidArgumentError, LoadFileError)) else EXIT_SERVER
-        raise Failure(_explain(error, target), code) from error
+        of_input = isinstance(error, (errors.InvalidArgumentError, LoadFileError))
+        raise (InputFailure if of_input else ServerFailure)(_explain(error, target)) from error
 
 
 def _explain(error: errors.TrimtabError, target: str) -> str:
-    reason = str(error).rpartition("last error: ")[2]  # gRPC puts the cause at the end
+    reason = str(error).rpartition("last error: ")[2].removeprefix("UNKNOWN: ")  # gRPC puts the cause at the end
     if isinstance(error, errors.InvalidArgumentError):
         return "; ".join(f"{_FLAGS.get(v.field, v.field)}: {v.description}" for v in error.violations)
     if isinstance(error, errors.UnavailableError):

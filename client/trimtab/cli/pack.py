@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.answers import Packing
-from trimtab.cli.failures import EXIT_INPUT, Failure
+from trimtab.cli.failures import InputFailure
 from trimtab.client import Client
 from trimtab.formats import read_loads
 from trimtab.replication import replicate_experts, slot_weight
@@ -79,7 +79,10 @@ class PackReport:
         """[num_layers]: balancedness with the items left in the order given, nan without load."""
         weight = self.items.weight.astype(np.float64)
         loads = weight.reshape(len(weight), self.num_packs, -1).sum(axis=2)
-        return np.divide(loads.mean(axis=1), loads.max(axis=1), out=np.full(len(loads), np.nan), where=self.live)
+        balancedness: Figures = np.divide(
+            loads.mean(axis=1), loads.max(axis=1), out=np.full(len(loads), np.nan), where=self.live
+        )
+        return balancedness
 
     @property
     def wire_seconds(self) -> float:
@@ -117,7 +120,7 @@ def check_output(output: Path, file: Path) -> None:
     """Find out that an answer can't be written before it is asked for.
 
     Raises:
-        Failure: not .npz, no such folder, or the file that the loads are in.
+        InputFailure: not .npz, no such folder, or the file that the loads are in.
     """
     problem = None
     if output.suffix.lower() != ".npz":
@@ -129,16 +132,16 @@ def check_output(output: Path, file: Path) -> None:
     elif output.exists() and file.exists() and output.samefile(file):
         problem = "is the file with the loads; name another"
     if problem:
-        raise Failure(f"-o {output}: {problem}", EXIT_INPUT)
+        raise InputFailure(f"-o {output}: {problem}")
 
 
 def save_packing(report: PackReport, output: Path) -> None:
     """Write the answer as an archive of arrays.
 
     Raises:
-        Failure: it can't be written there.
+        InputFailure: it can't be written there.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         "pack_index": report.packing.pack_index,
         "rank_in_pack": report.packing.rank_in_pack,
         "weight": report.items.weight,
@@ -149,7 +152,7 @@ def save_packing(report: PackReport, output: Path) -> None:
         with output.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
     except OSError as error:
-        raise Failure(f"-o {output}: can't be written ({error.strerror or error})", EXIT_INPUT) from error
+        raise InputFailure(f"-o {output}: can't be written ({error.strerror or error})") from error
 
 
 def as_json(report: PackReport) -> dict[str, Any]:

@@ -11,31 +11,38 @@ from rich.table import Table
 from trimtab.answers import Description
 from trimtab.cli.pack import PackReport
 
+_LEAST_WIDTH = 60
+"""In less, figures would be cut, and a cut figure is a wrong one: a narrower terminal wraps lines instead."""
+
 
 def make_console() -> Console:
     """A console that shows text as it is: file names with brackets are not markup, numbers get no colours."""
-    return Console(markup=False, highlight=False)
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, _LEAST_WIDTH)
+    return console
 
 
-def make_table(title: str, *columns: str, rows: Iterable[Sequence[str]]) -> Table:
-    """A table whose first column is text and whose others are figures."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD, pad_edge=False)
+def show_table(console: Console, title: str, *columns: str, rows: Iterable[Sequence[str]]) -> None:
+    """A table whose first column is text and whose others are figures, under a title that may be wider."""
+    table = Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=index > 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    return table
+    console.print()
+    console.print(title, style="bold")
+    console.print(table)
 
 
 def show_pack(console: Console, name: str, report: PackReport) -> None:
     """The whole report of one packing."""
     console.print(_what(name, report), soft_wrap=True)
-    console.print()
-    console.print(_quality(report))
+    _show_quality(console, report)
     if len(report.worst_layers):
-        console.print(_worst(report))
-    console.print(_times(report))
+        _show_worst(console, report)
+    _show_times(console, report)
     execution = report.packing.execution
+    console.print()
     console.print(
         f"solver {execution.solver} on {execution.device}, {report.packing.algorithm}, "
         f"server {execution.server_version}, {execution.batch_requests} in the batch",
@@ -47,13 +54,15 @@ def _what(name: str, report: PackReport) -> str:
     items, (num_layers, num_items) = report.items, report.items.weight.shape
     live = int(report.live.sum())
     layers = f"{num_layers} layers" + (f" ({num_layers - live} with no load)" if live < num_layers else "")
-    experts = f"{items.num_experts} experts" + (f" in {num_items} slots" if items.physical_to_logical is not None else "")
+    experts = f"{items.num_experts} experts" + (
+        f" in {num_items} slots" if items.physical_to_logical is not None else ""
+    )
     packs = f"{report.num_packs} packs of {num_items // report.num_packs}"
     windows = f"; the sum of {items.num_windows} windows" if items.num_windows is not None else ""
     return f"{name}: {layers}, {experts}, {packs}{windows}"
 
 
-def _quality(report: PackReport) -> Table:
+def _show_quality(console: Console, report: PackReport) -> None:
     packing = report.packing
     kinds = (
         ("before: items in the order given", report.before, True),
@@ -65,10 +74,10 @@ def _quality(report: PackReport) -> Table:
         found = report.mean_and_worst(figures, low_is_bad=low_is_bad)
         show = balance if low_is_bad else gap
         rows.append((label, *(map(show, found) if found else ("no load", "no load"))))
-    return make_table("Balancedness: mean over max load of the packs", "", "mean", "worst", rows=rows)
+    show_table(console, "Balancedness: mean over max load of the packs", "", "mean", "worst", rows=rows)
 
 
-def _worst(report: PackReport) -> Table:
+def _show_worst(console: Console, report: PackReport) -> None:
     packing, weight = report.packing, report.items.weight
     rows = [
         (
@@ -81,10 +90,10 @@ def _worst(report: PackReport) -> Table:
         )
         for layer in report.worst_layers
     ]
-    return make_table("Worst layers", "layer", "hot/mean", "before", "after", "gap", "restart", rows=rows)
+    show_table(console, "Worst layers", "layer", "hot/mean", "before", "after", "gap", "restart", rows=rows)
 
 
-def _times(report: PackReport) -> Table:
+def _show_times(console: Console, report: PackReport) -> None:
     execution = report.packing.execution
     parts = (
         ("queue", execution.queue_seconds),
@@ -92,7 +101,7 @@ def _times(report: PackReport) -> Table:
         ("wire and encode", report.wire_seconds),
         ("total", report.total_seconds),
     )
-    return make_table("Time", "", "ms", rows=[(name, f"{seconds * 1e3:.1f}") for name, seconds in parts])
+    show_table(console, "Time", "", "ms", rows=[(name, f"{seconds * 1e3:.1f}") for name, seconds in parts])
 
 
 def show_description(console: Console, target: str, description: Description) -> None:
@@ -100,8 +109,7 @@ def show_description(console: Console, target: str, description: Description) ->
     console.print(f"{target}: trimtab {description.server_version}, {description.algorithm}", soft_wrap=True)
     for name, device in description.solvers:
         console.print(f"solver {name} on {device}", soft_wrap=True)
-    console.print()
-    console.print(make_table("Limits", "", "most", rows=[(k, f"{v:,}") for k, v in description.limits.items()]))
+    show_table(console, "Limits", "", "most", rows=[(name, f"{most:,}") for name, most in description.limits.items()])
 
 
 def balance(value: float) -> str:

@@ -1,0 +1,100 @@
+"""The metrics: names and labels as documented, moved by what happens, never grown by a caller."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+import trimtab
+from tests.server_process import ServerProcess, running_server
+from trimtab_server.metrics import Metrics
+
+PACK = {"grpc_service": "trimtab.v1.PlacementService", "grpc_method": "Pack"}
+DOCUMENTED = {
+    "grpc_server_started_total",
+    "grpc_server_handled_total",
+    "grpc_server_handling_seconds",
+    "trimtab_queue_wait_seconds",
+    "trimtab_queue_rows",
+    "trimtab_batch_rows",
+    "trimtab_batch_requests",
+    "trimtab_solve_seconds",
+    "trimtab_rejected_total",
+    "trimtab_balancedness",
+    "trimtab_winning_restart_total",
+    "trimtab_device_memory_bytes",
+    "trimtab_build_info",
+}
+
+
+def samples(server: ServerProcess) -> dict[str, float]:
+    """Every sample, by name and sorted labels."""
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in text_string_to_metric_families(server.scrape())
+        for sample in family.samples
+    }
+
+
+def key(name: str, **labels: str) -> str:
+    return f"{name}{sorted(labels.items())}"
+
+
+def test_every_documented_metric_is_there(server: ServerProcess) -> None:
+    """By name, once the server has been called."""
+    with trimtab.Client(server.listen) as client:
+        client.pack(np.ones((1, 4)), 2)
+    with pytest.raises(trimtab.InvalidArgumentError), trimtab.Client(server.listen) as client:
+        client.pack(np.ones((1, 4)), 3)
+    names = {family.name for family in text_string_to_metric_families(server.scrape())}
+    assert {name.removesuffix("_total") for name in DOCUMENTED} <= names
+
+
+def test_a_call_moves_what_it_should() -> None:
+    """Counts, sizes, quality and winners after three calls, one of them wrong."""
+    weight = np.array([[3.0, 3, 1, 1], [0, 0, 0, 0]])
+    with running_server() as server, trimtab.Client(server.listen) as client:
+        client.pack(weight, 2)
+        client.pack(weight, 2)
+        with pytest.raises(trimtab.InvalidArgumentError):
+            client.pack(-weight, 2)
+        got = samples(server)
+    expected = {
+        key("grpc_server_started_total", **PACK): 3,
+        key("grpc_server_handled_total", **PACK, grpc_code="OK"): 2,
+        key("grpc_server_handled_total", **PACK, grpc_code="INVALID_ARGUMENT"): 1,
+        key("grpc_server_handling_seconds_count", **PACK): 3,
+        key("trimtab_queue_wait_seconds_count"): 2,
+        key("trimtab_queue_rows"): 0,
+        key("trimtab_batch_rows_sum"): 4,
+        key("trimtab_batch_requests_count"): 2,
+        key("trimtab_solve_seconds_count", operation="pack", solver="torch"): 2,
+        key("trimtab_rejected_total", reason="invalid"): 1,
+        key("trimtab_balancedness_sum", operation="pack", stage="after"): 2.0,
+        key("trimtab_balancedness_sum", operation="pack", stage="before"): pytest.approx(2 * 4 / 6),
+        key("trimtab_winning_restart_total", kind="first"): 4,
+        key("trimtab_winning_restart_total", kind="noisy"): 0,
+    }
+    assert {name: got.get(name) for name in expected} == expected
+
+
+def test_callers_cannot_grow_the_metrics(server: ServerProcess) -> None:
+    """Callers' names, request ids, shapes and unknown methods leave the series as they are."""
+    with trimtab.Client(server.listen) as client:
+        client.pack(np.ones((1, 4)), 2)
+    before = set(samples(server))
+    for i in range(5):
+        with trimtab.Client(server.listen, caller=f"caller-{i}") as client:
+            client.pack(np.ones((i + 1, 4 * (i + 1))), 2, num_restarts=i + 1)
+    assert set(samples(server)) == before
+    assert len(before) < 200
+
+
+def test_a_metrics_object_stands_alone() -> None:
+    """Two servers in one process do not share a registry."""
+    one, other = Metrics(CollectorRegistry()), Metrics(CollectorRegistry())
+    one.rejected("expired")
+    assert one.rejections.labels("expired")._value.get() == 1
+    assert other.rejections.labels("expired")._value.get() == 0
