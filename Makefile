@@ -50,11 +50,11 @@ test-system: $(READY) ## the tests with foreign tools (after make tools)
 	@.venv/bin/pytest tests/system
 
 bench: $(READY) ## the solver and the service, measured
-	@.venv/bin/python benchmarks/solver.py
-	@.venv/bin/python benchmarks/service.py
+	@.venv/bin/python -m benchmarks.solver
+	@.venv/bin/python -m benchmarks.service
 
 bench-memory: $(READY) ## the server's memory over many requests
-	@.venv/bin/python benchmarks/memory.py
+	@.venv/bin/python -m benchmarks.memory
 
 clean: ## remove all that make and the tests made
 	@rm -rf .venv .tools .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
