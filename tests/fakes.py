@@ -92,6 +92,7 @@ class Recorder:
         """Somebody's turn came."""
         self.waits.append(seconds)
 
-    def solved(self, problems: Sequence[Any], seconds: float) -> None:
+    def solved(self, problems: Sequence[Any], answers: Sequence[Any], seconds: float) -> None:
         """A batch is done."""
+        assert len(answers) == len(problems)
         self.solves.append((len(problems), seconds))

@@ -90,17 +90,17 @@ def test_pack_shows_what_a_user_asks_first(loads: Path, server: ServerProcess) -
     assert sorted(re.findall(r"^(\d+) ", worst, re.MULTILINE)) == ["0", "1", "3", "4", "5"]
     for part in ("queue", "solve", "wire and encode", "total"):
         assert re.search(rf"^{part} +\d+\.\d$", text, re.MULTILINE), part
-    assert f"solver torch on cpu, restart-packer/1, server {__version__}, 1 in the batch" in text
+    assert f"solver cpu on cpu, restart-packer/2, server {__version__}, 1 in the batch" in text
 
 
-@pytest.mark.parametrize("columns", [40, 60, 200])
-def test_tables_fit_a_narrow_terminal(loads: Path, columns: int) -> None:
-    """In 60 columns and in none less is a figure cut; sentences are left to the terminal."""
+@pytest.mark.parametrize("columns", [20, 40, 60, 200])
+def test_no_figure_is_cut_on_a_narrow_terminal(loads: Path, columns: int) -> None:
+    """Tables fit 60 columns, and in less they stay as they are, for the terminal to wrap."""
     text = ok("pack", loads, "--packs", 4, "--target", "local", columns=columns)
-    tables = text.partition("Balancedness")[2].partition("solver ")[0]
+    tables = text[text.index("Balancedness") : text.index("Time")]
+    wide = ok("pack", loads, "--packs", 4, "--target", "local", columns=60)
+    assert tables == wide[wide.index("Balancedness") : wide.index("Time")]
     assert max(map(len, tables.splitlines())) <= 60
-    assert len(re.findall(r"\d\.\de-\d\d\b|  0\b", tables)) >= 7
-    assert "…" not in text
 
 
 def test_the_figures_are_those_of_the_answer(loads: Path) -> None:
@@ -214,7 +214,7 @@ BAD_PACKS: list[tuple[list[str], str]] = [
     (["--packs", "5"], "--packs: must divide num_items = 32, got 5; the nearest that do are 4 and 8"),
     (["--packs", "0"], "--packs: must be from 1 to num_items = 32, got 0"),
     (["--packs", "64"], "--packs: must be from 1 to num_items = 32, got 64"),
-    (["--packs", "99999999999"], "a number does not fit its field"),
+    (["--packs", "99999999999"], "--packs: 99999999999 does not fit"),
     (["--packs", "x"], "'x' is not a valid integer"),
     (["--packs", "4", "--replicas", "20"], "--replicas: must be at least num_experts = 32, so that every"),
     (["--packs", "4", "--replicas", "1000000000000"], "is not in the range 1<=x<=65536"),
@@ -359,12 +359,12 @@ def test_wrong_loads_are_not_generated(
 def test_describe_tells_what_the_server_is(server: ServerProcess) -> None:
     """Version, algorithm, solver and limits, as a table and as JSON."""
     text = ok("describe", "--target", server.listen)
-    assert f"{server.listen}: trimtab {__version__}, restart-packer/1" in text
-    assert "solver torch on cpu" in text
+    assert f"{server.listen}: trimtab {__version__}, restart-packer/2" in text
+    assert "solver cpu on cpu" in text
     assert re.search(r"^max_rows +4,096$", text, re.MULTILINE)
     found = json.loads(ok("describe", "--target", server.listen, "--json"))
     assert found["limits"]["max_rows"] == 4096
-    assert found["solvers"] == [["torch", "cpu"]]
+    assert found["solvers"] == [["cpu", "cpu"]]
 
 
 @pytest.mark.parametrize("command", [[], ["pack"], ["generate"], ["describe"], ["demo"]])

@@ -83,7 +83,7 @@ def test_an_answer_is_whole_and_frozen(server: ServerProcess) -> None:
     assert np.isnan([packing.balancedness[3], packing.gap[3]]).all()
     execution = packing.execution
     assert (execution.solver, execution.device, execution.batch_requests, execution.batch_rows) == (
-        "torch",
+        "cpu",
         "cpu",
         1,
         4,
@@ -98,7 +98,7 @@ def test_describe_tells_limits_and_solvers(server: ServerProcess) -> None:
     """What a caller needs in order to ask well."""
     with trimtab.Client(server.listen) as client:
         description = client.describe()
-    assert description.solvers == (("torch", "cpu"),)
+    assert description.solvers == (("cpu", "cpu"),)
     assert description.limits["max_items"] == 8192
     assert description.algorithm.startswith("restart-packer/")
 
@@ -140,10 +140,11 @@ def test_a_message_over_the_servers_limit_is_refused_by_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
-        ({"num_packs": 2**40}, "request"),
-        ({"num_packs": "four"}, "request"),
-        ({"num_packs": 4, "seed": -1}, "request"),
-        ({"num_packs": 4, "num_restarts": 2**31}, "request"),
+        ({"num_packs": 2**40}, "num_packs"),
+        ({"num_packs": "four"}, "num_packs"),
+        ({"num_packs": 4, "seed": -1}, "seed"),
+        ({"num_packs": 4, "num_restarts": 2**31}, "num_restarts"),
+        ({"num_packs": 4, "target_gap": "small"}, "target_gap"),
         ({"num_packs": 4, "priority": "urgent"}, "priority"),
     ],
 )

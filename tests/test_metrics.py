@@ -70,7 +70,7 @@ def test_a_call_moves_what_it_should() -> None:
         key("trimtab_queue_rows"): 0,
         key("trimtab_batch_rows_sum"): 4,
         key("trimtab_batch_requests_count"): 2,
-        key("trimtab_solve_seconds_count", operation="pack", solver="torch"): 2,
+        key("trimtab_solve_seconds_count", operation="pack", solver="cpu"): 2,
         key("trimtab_rejected_total", reason="invalid"): 1,
         key("trimtab_balancedness_sum", operation="pack", stage="after"): 2.0,
         key("trimtab_balancedness_sum", operation="pack", stage="before"): pytest.approx(2 * 4 / 6),

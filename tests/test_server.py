@@ -24,29 +24,34 @@ from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 from trimtab_server.server import SERVICE, Server
 from trimtab_server.settings import Settings
-from trimtab_server.solvers.torch_packer import TorchPacker
+from trimtab_server.solvers.cpu_packer import CpuPacker
+from trimtab_server.solvers.problem import PackResult, PackTask
 
 FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
 WEIGHT = np.random.default_rng(0).lognormal(0, 1, (5, 24)).astype(np.float32)
 
 
-class GatedPacker(TorchPacker):
-    """The torch packer, held back until the test lets it go; breaks on rows that begin with the guilty weight."""
+class GatedPacker:
+    """The CPU packer, held back until the test lets it go; breaks on rows that begin with the guilty weight."""
 
     GUILTY = 12345.0
+    name = device = "cpu"
 
     def __init__(self) -> None:
-        super().__init__("cpu")
+        self._packer = CpuPacker(threads=1)
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Semaphore(0)
 
-    def pack(self, whole: Any, num_packs: int, tables: Any, table_index: Any) -> Any:
+    def memory_bytes(self) -> int:
+        return 0
+
+    def pack(self, task: PackTask) -> PackResult:
         self.begun.release()
         assert self.gate.wait(60)
-        if (whole[:, 0] == whole[:, 1:].sum(axis=1) * self.GUILTY).any():
+        if (task.whole[:, 0] == task.whole[:, 1:].sum(axis=1) * self.GUILTY).any():
             raise RuntimeError("secret of the inside")
-        return super().pack(whole, num_packs, tables, table_index)
+        return self._packer.pack(task)
 
     async def wait_begun(self) -> None:
         """Until a batch is in the packer's hands."""

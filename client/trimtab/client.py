@@ -27,28 +27,22 @@ class _Request(Protocol):
     def ByteSize(self) -> int: ...  # noqa: N802  # protobuf's name
 
 
-def _pack_request(
-    weight: Any,
-    num_packs: int,
-    *,
-    num_restarts: int | None,
-    noise_min: float | None,
-    noise_max: float | None,
-    seed: int,
-    priority: Priority,
-) -> pb.PackRequest:
+def _pack_request(weight: Any, num_packs: int, priority: Priority, **options: Any) -> pb.PackRequest:
     if priority not in _PRIORITIES:
         raise InvalidArgumentError.of("priority", f"must be one of {', '.join(_PRIORITIES)}, got {priority!r}")
+    request = pb.PackRequest(weight=wire.encode(wire.to_array(weight, "weight")), priority=_PRIORITIES[priority])
+    _set(request, "num_packs", num_packs)
+    for name, value in options.items():
+        if value is not None:
+            _set(request.options, name, value)
+    return request
+
+
+def _set(message: Any, name: str, value: Any) -> None:
     try:
-        options = pb.PackOptions(num_restarts=num_restarts, noise_min=noise_min, noise_max=noise_max, seed=seed)
-        return pb.PackRequest(
-            weight=wire.encode(wire.to_array(weight, "weight")),
-            num_packs=num_packs,
-            options=options,
-            priority=_PRIORITIES[priority],
-        )
-    except (ValueError, TypeError) as error:  # protobuf's own words for a number that a field cannot hold
-        raise InvalidArgumentError.of("request", f"a number does not fit its field: {error}") from None
+        setattr(message, name, value)
+    except (ValueError, TypeError) as error:  # a number that the field cannot hold, in protobuf's words
+        raise InvalidArgumentError.of(name, f"{value!r} does not fit: {error}") from None
 
 
 class _Caller:
@@ -120,6 +114,8 @@ class Client(_Caller):
         noise_min: float | None = None,
         noise_max: float | None = None,
         seed: int = 0,
+        refine: bool | None = None,
+        target_gap: float | None = None,
         priority: Priority = "normal",
         timeout: float | None = None,
     ) -> Packing:
@@ -132,6 +128,8 @@ class Client(_Caller):
             noise_min: noise of the second ordering, 0.01 by default.
             noise_max: noise of the last ordering, 0.15 by default.
             seed: chooses the noise; the same seed gives the same answer.
+            refine: whether every restart is refined by swaps; true by default.
+            target_gap: a gap to the lower bound that is good enough, where the search ends; 1e-4 by default.
             priority: `low` yields to normal requests.
             timeout: seconds; the client's own where not given.
 
@@ -144,11 +142,13 @@ class Client(_Caller):
         request = _pack_request(
             weight,
             num_packs,
+            priority,
             num_restarts=num_restarts,
             noise_min=noise_min,
             noise_max=noise_max,
             seed=seed,
-            priority=priority,
+            refine=refine,
+            target_gap=target_gap,
         )
         return read_packing(self._call(self._stub.Pack, request, timeout))
 
@@ -197,6 +197,8 @@ class AsyncClient(_Caller):
         noise_min: float | None = None,
         noise_max: float | None = None,
         seed: int = 0,
+        refine: bool | None = None,
+        target_gap: float | None = None,
         priority: Priority = "normal",
         timeout: float | None = None,
     ) -> Packing:
@@ -204,11 +206,13 @@ class AsyncClient(_Caller):
         request = _pack_request(
             weight,
             num_packs,
+            priority,
             num_restarts=num_restarts,
             noise_min=noise_min,
             noise_max=noise_max,
             seed=seed,
-            priority=priority,
+            refine=refine,
+            target_gap=target_gap,
         )
         return read_packing(await self._call(self._stub.Pack, request, timeout))
 

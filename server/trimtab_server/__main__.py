@@ -49,7 +49,12 @@ async def serve(settings: Settings) -> None:
     server = Server(settings)
     await server.start()
     log.info(
-        "serving", version=__version__, listen=server.address, metrics=server.metrics_address, device=server.device
+        "serving",
+        version=__version__,
+        listen=server.address,
+        metrics=server.metrics_address,
+        solver=server.solver,
+        device=server.device,
     )
     await stopping.wait()
     log.info("draining", grace_seconds=settings.drain_grace)

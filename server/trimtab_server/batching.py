@@ -30,7 +30,7 @@ class Observer(Protocol):
     def waited(self, seconds: float) -> None:
         """A job went from the queue into a batch."""
 
-    def solved(self, problems: Sequence[Any], seconds: float) -> None:
+    def solved(self, problems: Sequence[Any], answers: Sequence[Any], seconds: float) -> None:
         """A batch was solved."""
 
 
@@ -232,7 +232,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
         rows = sum(problem.num_rows for problem in problems)
         per_row = seconds / rows
         self._seconds_per_row += (per_row - self._seconds_per_row) * (0.2 if self._seconds_per_row else 1.0)
-        self._observer.solved(problems, seconds)
+        self._observer.solved(problems, answers, seconds)
         for job, answer in replies:
             if not job.reply.done():
                 job.reply.set_result(Solved(answer, started - job.admitted, seconds, len(batch), rows))

@@ -73,6 +73,8 @@ def _read_options(options: pb.PackOptions, limits: RequestLimits) -> PackOptions
     if not read.noise_min <= read.noise_max <= _MAX_NOISE:
         rule = f"must be from noise_min = {read.noise_min} to 1, got {read.noise_max}"
         raise InvalidArgumentError.of("options.noise_max", rule)
+    if not 0 <= read.target_gap < float("inf"):
+        raise InvalidArgumentError.of("options.target_gap", f"must be finite and at least 0, got {read.target_gap}")
     return read
 
 
@@ -102,7 +104,7 @@ def _check_values(weight: wire.Array) -> None:
     raise InvalidArgumentError.of("weight", rule)
 
 
-def write_pack(solved: Solved[PackAnswer], packer: Packer) -> pb.PackResponse:
+def write_pack(solved: Solved[PackAnswer]) -> pb.PackResponse:
     """The response of a solved problem."""
     answer = solved.answer
     num_items = answer.pack_index.shape[1]
@@ -118,8 +120,8 @@ def write_pack(solved: Solved[PackAnswer], packer: Packer) -> pb.PackResponse:
             algorithm=ALGORITHM,
         ),
         execution=pb.Execution(
-            solver=packer.name,
-            device=packer.device,
+            solver=answer.solver,
+            device=answer.device,
             server_version=__version__,
             queue_seconds=solved.queue_seconds,
             solve_seconds=solved.solve_seconds,

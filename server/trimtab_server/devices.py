@@ -1,39 +1,83 @@
-"""Which device solves."""
+"""Which solver packs, and on which device."""
 
 from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from trimtab_server.solvers.cpu_packer import CpuPacker
+from trimtab_server.solvers.fallback import FallbackPacker
 from trimtab_server.solvers.packing import solve_packs
 from trimtab_server.solvers.problem import Packer, PackProblem
 from trimtab_server.solvers.torch_packer import TorchPacker
 
+_WARM_UP_LAYERS = 58
+
 
 class DeviceError(Exception):
-    """The device asked for is not there; the message says what is."""
+    """The device or the solver asked for is not there; the message says what is."""
 
 
-def make_packer(device: str) -> Packer:
-    """The packer for `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
+def make_packer(device: str = "auto", solver: str = "auto", threads: int = 0) -> Packer:
+    """The packer that settings ask for.
+
+    Args:
+        device: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
+        solver: `auto` (on CUDA `cuda`, or `torch` without Triton; on the CPU `cpu`), `torch`, `cpu` or `cuda`.
+        threads: of the solver `cpu`; 0 for one a CPU.
 
     Raises:
-        DeviceError: no such device.
+        DeviceError: no such device, or a solver that does not run on it.
     """
-    count = torch.cuda.device_count() if device != "cpu" else 0
+    device = _device(device, solver)
+    on_cuda = device != "cpu"
+    if solver == "auto":
+        solver = ("cuda" if _has_triton() else "torch") if on_cuda else "cpu"
+    if solver == "torch":
+        return TorchPacker(device)
+    if (solver == "cuda") != on_cuda:
+        raise DeviceError(f"--solver {solver} does not run on --device {device}; --solver auto takes one that does")
+    if solver == "cpu":
+        return CpuPacker(threads or None)
+    if not _has_triton():
+        raise DeviceError("--solver cuda needs Triton: pip install 'trimtab[cuda]', or --solver torch does without")
+    from trimtab_server.solvers.cuda_packer import CudaPacker  # noqa: PLC0415  # needs Triton
+
+    packer: Packer = CudaPacker(device)
+    return packer
+
+
+def with_fallback(
+    packer: Packer, threads: int, on_fallback: Callable[[str], None], on_lost: Callable[[], None]
+) -> Packer:
+    """A packer that no error of its device can stop: the CPU answers then. On the CPU it is the packer itself."""
+    if packer.device == "cpu":
+        return packer
+    return FallbackPacker(packer, CpuPacker(threads or None), on_fallback, on_lost)
+
+
+def _device(device: str, solver: str) -> str:
+    count = 0 if device == "cpu" or (device == "auto" and solver == "cpu") else torch.cuda.device_count()
     if device == "auto":
-        device = "cuda" if count else "cpu"
-    if device.startswith("cuda"):
-        index = int(device.partition(":")[2] or 0)
-        if index >= count:
-            raise DeviceError(
-                f"--device {device}: there are {count} CUDA devices here; --device auto takes what is there"
-            )
-        device = f"cuda:{index}"
-    return TorchPacker(device)
+        if solver == "cuda" and not count:
+            raise DeviceError("--solver cuda: there are 0 CUDA devices here; --solver auto takes what is there")
+        return "cuda:0" if count else "cpu"
+    if device == "cpu":
+        return device
+    index = int(device.partition(":")[2] or 0)
+    if index >= count:
+        raise DeviceError(f"--device {device}: there are {count} CUDA devices here; --device auto takes what is there")
+    return f"cuda:{index}"
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def warm_up(packer: Packer) -> None:
-    """Solve once, so that no request pays for loading code and first allocations."""
-    weight = np.random.default_rng(0).random((58, 288))
+    """Solve once, so that no request pays for compiling, loading code and first allocations."""
+    weight = np.random.default_rng(0).random((_WARM_UP_LAYERS, 288))
     solve_packs([PackProblem(weight, 32)], packer)

@@ -19,7 +19,7 @@ class LocalStub:
 
     def __init__(self) -> None:
         self._settings = Settings()
-        self._packer = make_packer(self._settings.device)
+        self._packer = make_packer(self._settings.device, self._settings.solver, self._settings.solver_threads)
         self._solving = threading.Lock()  # as a server does: one solve at a time on the device
 
     def Pack(self, request: pb.PackRequest, **_: Any) -> pb.PackResponse:
@@ -30,7 +30,7 @@ class LocalStub:
             started = time.monotonic()
             (answer,) = solve_packs([problem], self._packer)
         solved = Solved(answer, started - arrived, time.monotonic() - started, 1, problem.num_rows)
-        return contract.write_pack(solved, self._packer)
+        return contract.write_pack(solved)
 
     def Describe(self, request: pb.DescribeRequest, **_: Any) -> pb.DescribeResponse:  # noqa: ARG002
         """As the RPC."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from trimtab_server.solvers.problem import PackAnswer
+from trimtab_server.solvers.fallback import REASONS
+from trimtab_server.solvers.problem import PackAnswer, PackProblem
 
 # Factors of about 2 from a compiled solve of one layer to the default client timeout: a percentile read from them is
 # off by at most that factor, and the count of series stays small.
@@ -76,6 +76,14 @@ class Metrics:
             ("kind",),
             registry=registry,
         )
+        self.fallbacks = Counter(
+            "trimtab_fallback_total",
+            "Times that the CPU had to answer for the device.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in REASONS:
+            self.fallbacks.labels(reason)
         self.device_memory = Gauge(
             "trimtab_device_memory_bytes", "Memory held on the solver's device.", ("device",), registry=registry
         )
@@ -110,9 +118,8 @@ class Metrics:
 class BatchMetrics:
     """What the batcher tells, as metrics (a `batching.Observer`)."""
 
-    def __init__(self, metrics: Metrics, solver: str) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._solve = metrics.solve.labels("pack", solver)
         self.rejected = metrics.rejected
         self.waited: Callable[[float], None] = metrics.queue_wait.observe
 
@@ -121,8 +128,8 @@ class BatchMetrics:
         self._metrics.queue_rows.set(num_rows)
         self._metrics.queue_bytes.set(num_bytes)
 
-    def solved(self, problems: Sequence[Any], seconds: float) -> None:
+    def solved(self, problems: Sequence[PackProblem], answers: Sequence[PackAnswer], seconds: float) -> None:
         """A batch was solved."""
         self._metrics.batch_requests.observe(len(problems))
         self._metrics.batch_rows.observe(sum(problem.num_rows for problem in problems))
-        self._solve.observe(seconds)
+        self._metrics.solve.labels("pack", answers[0].solver).observe(seconds)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import grpc.aio
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
@@ -19,12 +20,14 @@ from trimtab.version import __version__
 from trimtab_server.batching import Batcher
 from trimtab_server.calls import CallInterceptor
 from trimtab_server.clock import Clock, SystemClock
-from trimtab_server.devices import make_packer, warm_up
+from trimtab_server.devices import make_packer, warm_up, with_fallback
 from trimtab_server.metrics import BatchMetrics, Metrics
 from trimtab_server.service import PlacementService
 from trimtab_server.settings import Settings
 from trimtab_server.solvers.packing import solve_packs
 from trimtab_server.solvers.problem import ALGORITHM, PackAnswer, Packer, PackProblem
+
+log = structlog.get_logger()
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PlacementService"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -46,19 +49,21 @@ class Server:
             DeviceError: the device that the settings ask for is not there.
         """
         self._settings = settings
-        self._packer = packer or make_packer(settings.device)
-        self.device = self._packer.device
+        self._loop = asyncio.get_running_loop()
+        packer = packer or make_packer(settings.device, settings.solver, settings.solver_threads)
         self.address = self.metrics_address = ""
         self.registry = CollectorRegistry()
         self._metrics = Metrics(self.registry)
+        self._packer = with_fallback(packer, settings.solver_threads, self._fell_back, self._lost_device)
+        self.device, self.solver = self._packer.device, self._packer.name
         self._metrics.describe_build(__version__, ALGORITHM, self._packer.name, self.device, self._packer.memory_bytes)
         self._device_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         clock = clock or SystemClock()
         self._batcher: Batcher[PackProblem, PackAnswer] = Batcher(
             partial(solve_packs, packer=self._packer),
-            partial(asyncio.get_running_loop().run_in_executor, self._device_thread),
+            partial(self._loop.run_in_executor, self._device_thread),
             settings.batch_limits,
-            BatchMetrics(self._metrics, self._packer.name),
+            BatchMetrics(self._metrics),
             clock,
         )
         self._service = PlacementService(self._batcher, self._packer, settings, self._metrics, clock)
@@ -88,8 +93,18 @@ class Server:
         self.address = _bind(self._grpc, self._settings.listen)
         self._batcher.start()
         await self._grpc.start()
-        await asyncio.get_running_loop().run_in_executor(self._device_thread, warm_up, self._packer)
+        await self._loop.run_in_executor(self._device_thread, warm_up, self._packer)
         await self._health.set(SERVICE, _SERVING)
+
+    def _fell_back(self, reason: str) -> None:
+        self._metrics.fallbacks.labels(reason).inc()
+        log.warning("the CPU answers for the device", reason=reason, device=self.device)
+
+    def _lost_device(self) -> None:
+        """Called on the device thread, once: the device does not come back."""
+        log.error("device lost", device=self.device, then=self._settings.on_device_loss)
+        if self._settings.on_device_loss == "not-serving":
+            asyncio.run_coroutine_threadsafe(self._health.set(SERVICE, _NOT_SERVING), self._loop)
 
     def _listen_metrics(self) -> None:
         host, _, port = self._settings.metrics_listen.rpartition(":")

@@ -52,7 +52,7 @@ class PlacementService(PlacementServiceServicer):
             batch_requests=solved.batch_requests,
         )
         self._metrics.observe_pack(solved.answer)
-        return contract.write_pack(solved, self._packer)
+        return contract.write_pack(solved)
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:  # noqa: ARG002
         """Tell what this server is."""

@@ -6,7 +6,15 @@ import argparse
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, SettingsConfigDict
 
 from trimtab.channel import MAX_MESSAGE_BYTES
@@ -67,6 +75,15 @@ class Settings(BaseSettings):
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to solve: cpu, cuda, cuda:N, or auto: CUDA where there is one"
+    )
+    solver: Literal["auto", "torch", "cpu", "cuda"] = Field(
+        "auto",
+        description="what solves: cpu (compiled), cuda (Triton), torch (either device), or auto: the fastest there",
+    )
+    solver_threads: NonNegativeInt = Field(0, description="threads of the solver cpu; 0: one a CPU, at most 8")
+    on_device_loss: Literal["not-serving", "cpu"] = Field(
+        "not-serving",
+        description="when a GPU does not come back, readiness turns NOT_SERVING, or the CPU serves on; either answers",
     )
     max_rows: PositiveInt = Field(4096, description="most layers in a request")
     max_items: Annotated[int, Field(gt=0, le=MAX_ITEMS)] = Field(8192, description="most items in a layer")

@@ -14,37 +14,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrimtab/v1/placement.proto\x12\ntrimtab.v1\"N\n\x06Tensor\x12\'\n\tdata_type\x18\x01 \x01(\x0e\x32\x14.trimtab.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x93\x01\n\x0bPackOptions\x12\x19\n\x0cnum_restarts\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tnoise_min\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tnoise_max\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\x04 \x01(\x06\x42\x0f\n\r_num_restartsB\x0c\n\n_noise_minB\x0c\n\n_noise_max\"\x96\x01\n\x0bPackRequest\x12\"\n\x06weight\x18\x01 \x01(\x0b\x32\x12.trimtab.v1.Tensor\x12\x11\n\tnum_packs\x18\x02 \x01(\x05\x12(\n\x07options\x18\x03 \x01(\x0b\x32\x17.trimtab.v1.PackOptions\x12&\n\x08priority\x18\x04 \x01(\x0e\x32\x14.trimtab.v1.Priority\"\xc1\x01\n\x07Packing\x12&\n\npack_index\x18\x01 \x01(\x0b\x32\x12.trimtab.v1.Tensor\x12(\n\x0crank_in_pack\x18\x02 \x01(\x0b\x32\x12.trimtab.v1.Tensor\x12\x10\n\x08max_load\x18\x03 \x03(\x01\x12\x11\n\tmean_load\x18\x04 \x03(\x01\x12\x13\n\x0blower_bound\x18\x05 \x03(\x01\x12\x17\n\x0fwinning_restart\x18\x06 \x03(\x05\x12\x11\n\talgorithm\x18\x07 \x01(\t\"\x9d\x01\n\tExecution\x12\x0e\n\x06solver\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12\x15\n\rqueue_seconds\x18\x04 \x01(\x01\x12\x15\n\rsolve_seconds\x18\x05 \x01(\x01\x12\x16\n\x0e\x62\x61tch_requests\x18\x06 \x01(\x05\x12\x12\n\nbatch_rows\x18\x07 \x01(\x05\"^\n\x0cPackResponse\x12$\n\x07packing\x18\x01 \x01(\x0b\x32\x13.trimtab.v1.Packing\x12(\n\texecution\x18\x02 \x01(\x0b\x32\x15.trimtab.v1.Execution\"\x11\n\x0f\x44\x65scribeRequest\"&\n\x06Solver\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\"\xbf\x01\n\x06Limits\x12\x10\n\x08max_rows\x18\x01 \x01(\x03\x12\x11\n\tmax_items\x18\x02 \x01(\x03\x12\x14\n\x0cmax_restarts\x18\x03 \x01(\x03\x12\x16\n\x0emax_item_steps\x18\x04 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x03\x12\x16\n\x0emax_queue_rows\x18\x06 \x01(\x03\x12\x17\n\x0fmax_queue_bytes\x18\x07 \x01(\x03\x12\x16\n\x0emax_batch_rows\x18\x08 \x01(\x03\"\x86\x01\n\x10\x44\x65scribeResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12#\n\x07solvers\x18\x03 \x03(\x0b\x32\x12.trimtab.v1.Solver\x12\"\n\x06limits\x18\x04 \x01(\x0b\x32\x12.trimtab.v1.Limits*\x92\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x03\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x04\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x05*6\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x32\x94\x01\n\x10PlacementService\x12\x39\n\x04Pack\x12\x17.trimtab.v1.PackRequest\x1a\x18.trimtab.v1.PackResponse\x12\x45\n\x08\x44\x65scribe\x12\x1b.trimtab.v1.DescribeRequest\x1a\x1c.trimtab.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrimtab/v1/placement.proto\x12\ntrimtab.v1\"N\n\x06Tensor\x12\'\n\tdata_type\x18\x01 \x01(\x0e\x32\x14.trimtab.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xdb\x01\n\x0bPackOptions\x12\x19\n\x0cnum_restarts\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tnoise_min\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tnoise_max\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\x04 \x01(\x06\x12\x13\n\x06refine\x18\x05 \x01(\x08H\x03\x88\x01\x01\x12\x17\n\ntarget_gap\x18\x06 \x01(\x01H\x04\x88\x01\x01\x42\x0f\n\r_num_restartsB\x0c\n\n_noise_minB\x0c\n\n_noise_maxB\t\n\x07_refineB\r\n\x0b_target_gap\"\x96\x01\n\x0bPackRequest\x12\"\n\x06weight\x18\x01 \x01(\x0b\x32\x12.trimtab.v1.Tensor\x12\x11\n\tnum_packs\x18\x02 \x01(\x05\x12(\n\x07options\x18\x03 \x01(\x0b\x32\x17.trimtab.v1.PackOptions\x12&\n\x08priority\x18\x04 \x01(\x0e\x32\x14.trimtab.v1.Priority\"\xc1\x01\n\x07Packing\x12&\n\npack_index\x18\x01 \x01(\x0b\x32\x12.trimtab.v1.Tensor\x12(\n\x0crank_in_pack\x18\x02 \x01(\x0b\x32\x12.trimtab.v1.Tensor\x12\x10\n\x08max_load\x18\x03 \x03(\x01\x12\x11\n\tmean_load\x18\x04 \x03(\x01\x12\x13\n\x0blower_bound\x18\x05 \x03(\x01\x12\x17\n\x0fwinning_restart\x18\x06 \x03(\x05\x12\x11\n\talgorithm\x18\x07 \x01(\t\"\x9d\x01\n\tExecution\x12\x0e\n\x06solver\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12\x15\n\rqueue_seconds\x18\x04 \x01(\x01\x12\x15\n\rsolve_seconds\x18\x05 \x01(\x01\x12\x16\n\x0e\x62\x61tch_requests\x18\x06 \x01(\x05\x12\x12\n\nbatch_rows\x18\x07 \x01(\x05\"^\n\x0cPackResponse\x12$\n\x07packing\x18\x01 \x01(\x0b\x32\x13.trimtab.v1.Packing\x12(\n\texecution\x18\x02 \x01(\x0b\x32\x15.trimtab.v1.Execution\"\x11\n\x0f\x44\x65scribeRequest\"&\n\x06Solver\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\"\xbf\x01\n\x06Limits\x12\x10\n\x08max_rows\x18\x01 \x01(\x03\x12\x11\n\tmax_items\x18\x02 \x01(\x03\x12\x14\n\x0cmax_restarts\x18\x03 \x01(\x03\x12\x16\n\x0emax_item_steps\x18\x04 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x03\x12\x16\n\x0emax_queue_rows\x18\x06 \x01(\x03\x12\x17\n\x0fmax_queue_bytes\x18\x07 \x01(\x03\x12\x16\n\x0emax_batch_rows\x18\x08 \x01(\x03\"\x86\x01\n\x10\x44\x65scribeResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12#\n\x07solvers\x18\x03 \x03(\x0b\x32\x12.trimtab.v1.Solver\x12\"\n\x06limits\x18\x04 \x01(\x0b\x32\x12.trimtab.v1.Limits*\x92\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x03\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x04\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x05*6\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x32\x94\x01\n\x10PlacementService\x12\x39\n\x04Pack\x12\x17.trimtab.v1.PackRequest\x1a\x18.trimtab.v1.PackResponse\x12\x45\n\x08\x44\x65scribe\x12\x1b.trimtab.v1.DescribeRequest\x1a\x1c.trimtab.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trimtab.v1.placement_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_DATATYPE']._serialized_start=1268
-  _globals['_DATATYPE']._serialized_end=1414
-  _globals['_PRIORITY']._serialized_start=1416
-  _globals['_PRIORITY']._serialized_end=1470
+  _globals['_DATATYPE']._serialized_start=1340
+  _globals['_DATATYPE']._serialized_end=1486
+  _globals['_PRIORITY']._serialized_start=1488
+  _globals['_PRIORITY']._serialized_end=1542
   _globals['_TENSOR']._serialized_start=42
   _globals['_TENSOR']._serialized_end=120
   _globals['_PACKOPTIONS']._serialized_start=123
-  _globals['_PACKOPTIONS']._serialized_end=270
-  _globals['_PACKREQUEST']._serialized_start=273
-  _globals['_PACKREQUEST']._serialized_end=423
-  _globals['_PACKING']._serialized_start=426
-  _globals['_PACKING']._serialized_end=619
-  _globals['_EXECUTION']._serialized_start=622
-  _globals['_EXECUTION']._serialized_end=779
-  _globals['_PACKRESPONSE']._serialized_start=781
-  _globals['_PACKRESPONSE']._serialized_end=875
-  _globals['_DESCRIBEREQUEST']._serialized_start=877
-  _globals['_DESCRIBEREQUEST']._serialized_end=894
-  _globals['_SOLVER']._serialized_start=896
-  _globals['_SOLVER']._serialized_end=934
-  _globals['_LIMITS']._serialized_start=937
-  _globals['_LIMITS']._serialized_end=1128
-  _globals['_DESCRIBERESPONSE']._serialized_start=1131
-  _globals['_DESCRIBERESPONSE']._serialized_end=1265
-  _globals['_PLACEMENTSERVICE']._serialized_start=1473
-  _globals['_PLACEMENTSERVICE']._serialized_end=1621
+  _globals['_PACKOPTIONS']._serialized_end=342
+  _globals['_PACKREQUEST']._serialized_start=345
+  _globals['_PACKREQUEST']._serialized_end=495
+  _globals['_PACKING']._serialized_start=498
+  _globals['_PACKING']._serialized_end=691
+  _globals['_EXECUTION']._serialized_start=694
+  _globals['_EXECUTION']._serialized_end=851
+  _globals['_PACKRESPONSE']._serialized_start=853
+  _globals['_PACKRESPONSE']._serialized_end=947
+  _globals['_DESCRIBEREQUEST']._serialized_start=949
+  _globals['_DESCRIBEREQUEST']._serialized_end=966
+  _globals['_SOLVER']._serialized_start=968
+  _globals['_SOLVER']._serialized_end=1006
+  _globals['_LIMITS']._serialized_start=1009
+  _globals['_LIMITS']._serialized_end=1200
+  _globals['_DESCRIBERESPONSE']._serialized_start=1203
+  _globals['_DESCRIBERESPONSE']._serialized_end=1337
+  _globals['_PLACEMENTSERVICE']._serialized_start=1545
+  _globals['_PLACEMENTSERVICE']._serialized_end=1693
 # @@protoc_insertion_point(module_scope)

@@ -39,16 +39,20 @@ class Tensor(_message.Message):
     def __init__(self, data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PackOptions(_message.Message):
-    __slots__ = ("num_restarts", "noise_min", "noise_max", "seed")
+    __slots__ = ("num_restarts", "noise_min", "noise_max", "seed", "refine", "target_gap")
     NUM_RESTARTS_FIELD_NUMBER: _ClassVar[int]
     NOISE_MIN_FIELD_NUMBER: _ClassVar[int]
     NOISE_MAX_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    REFINE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_GAP_FIELD_NUMBER: _ClassVar[int]
     num_restarts: int
     noise_min: float
     noise_max: float
     seed: int
-    def __init__(self, num_restarts: _Optional[int] = ..., noise_min: _Optional[float] = ..., noise_max: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+    refine: bool
+    target_gap: float
+    def __init__(self, num_restarts: _Optional[int] = ..., noise_min: _Optional[float] = ..., noise_max: _Optional[float] = ..., seed: _Optional[int] = ..., refine: bool = ..., target_gap: _Optional[float] = ...) -> None: ...
 
 class PackRequest(_message.Message):
     __slots__ = ("weight", "num_packs", "options", "priority")

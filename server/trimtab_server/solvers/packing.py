@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trimtab_server.solvers.bounds import lower_bound
-from trimtab_server.solvers.numbers import Integers, noise_table, quantize
-from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem
+from trimtab_server.solvers.numbers import SUM_BITS, Integers, noise_table, quantize
+from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem, PackTask
+
+_MAX_LOAD = float(1 << SUM_BITS)
 
 
 def solve_packs(problems: Sequence[PackProblem], packer: Packer) -> list[PackAnswer]:
@@ -20,21 +21,35 @@ def solve_packs(problems: Sequence[PackProblem], packer: Packer) -> list[PackAns
     """
     num_packs = problems[0].num_packs
     whole, exponent = quantize(_rows(problems))
+    bound = lower_bound(whole, num_packs)
     tables, table_index = _noise(problems)
-    pack_index, rank, winner = packer.pack(whole, num_packs, tables, table_index)
+    task = PackTask(whole, num_packs, tables, table_index, _target(problems, bound), problems[0].options.refine)
+    result = packer.pack(task)
     figures = np.stack(
         [
-            _loads(whole, pack_index, num_packs).max(axis=1),
+            _loads(whole, result.pack_index, num_packs).max(axis=1),
             whole.sum(axis=1) / num_packs,
-            lower_bound(whole, num_packs),
+            bound,
             whole.reshape(len(whole), num_packs, -1).sum(axis=2).max(axis=1),
         ]
     )
-    max_load, mean_load, bound, initial = np.ldexp(figures, exponent)
-    per_row: tuple[npt.NDArray[Any], ...] = (pack_index, rank, max_load, mean_load, bound, winner, initial)
+    max_load, mean_load, reported_bound, initial = np.ldexp(figures, exponent)
     stops = np.cumsum([problem.num_rows for problem in problems])
-    parts = [slice(stop - problem.num_rows, stop) for problem, stop in zip(problems, stops, strict=True)]
-    return [PackAnswer(*(array[part] for array in per_row)) for part in parts]
+    return [
+        PackAnswer(
+            pack_index=result.pack_index[part],
+            rank_in_pack=result.rank_in_pack[part],
+            max_load=max_load[part],
+            mean_load=mean_load[part],
+            lower_bound=reported_bound[part],
+            winning_restart=result.winning_restart[part],
+            initial_max_load=initial[part],
+            solver=result.solver,
+            device=result.device,
+        )
+        for problem, stop in zip(problems, stops, strict=True)
+        for part in [slice(stop - problem.num_rows, stop)]
+    ]
 
 
 def _rows(problems: Sequence[PackProblem]) -> Integers:
@@ -44,6 +59,13 @@ def _rows(problems: Sequence[PackProblem]) -> Integers:
         rows[end : end + problem.num_rows] = problem.weight
         end += problem.num_rows
     return rows
+
+
+def _target(problems: Sequence[PackProblem], bound: Integers) -> Integers:
+    """[rows]: the largest whole max load whose gap is at most each problem's target gap, but never below the bound."""
+    gap = np.repeat([p.options.target_gap for p in problems], [p.num_rows for p in problems])
+    target: Integers = np.maximum(np.ceil(bound), np.floor(bound * (1 + np.minimum(gap, _MAX_LOAD))))
+    return np.minimum(target, _MAX_LOAD)
 
 
 def _noise(problems: Sequence[PackProblem]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from trimtab_server.solvers.numbers import Integers
 
-ALGORITHM = "restart-packer/1"
+ALGORITHM = "restart-packer/2"
 """Name and revision; the revision changes when any answer changes."""
 
 
@@ -23,6 +23,8 @@ class PackOptions:
     noise_min: float = 0.01
     noise_max: float = 0.15
     seed: int = 0
+    refine: bool = True
+    target_gap: float = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,8 @@ class PackProblem:
 
     @property
     def share_key(self) -> Hashable:
-        """Problems with equal keys can share a solve; seeds and noise are free to differ."""
-        return ("pack", self.weight.shape[1], self.num_packs, self.options.num_restarts)
+        """Problems with equal keys can share a solve; seeds, noise and target gaps are free to differ."""
+        return ("pack", self.weight.shape[1], self.num_packs, self.options.num_restarts, self.options.refine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,8 @@ class PackAnswer:
     lower_bound: npt.NDArray[np.float64]  # [num_layers]
     winning_restart: npt.NDArray[np.int32]  # [num_layers]
     initial_max_load: npt.NDArray[np.float64]  # [num_layers]: with the items left in the order given
+    solver: str
+    device: str
 
     @property
     def balancedness(self) -> float:
@@ -77,28 +81,48 @@ def _mean_ratio(mean: npt.NDArray[np.float64], largest: npt.NDArray[np.float64])
     return float((mean[live] / largest[live]).mean()) if live.any() else float("nan")
 
 
+@dataclass(frozen=True, eq=False)
+class PackTask:
+    """What a packer gets: rows of whole numbers that share a solve."""
+
+    whole: Integers  # [rows, items], from numbers.quantize
+    num_packs: int  # divides items
+    tables: npt.NDArray[np.int32]  # [tables, restarts, items], from numbers.noise_table
+    table_index: npt.NDArray[np.int64]  # [rows]: the table of each row
+    target: Integers  # [rows]: the max load that is good enough; the lowest restart to reach it wins
+    refine: bool  # whether every restart is refined
+
+    def part(self, rows: slice) -> PackTask:
+        """Some of the rows, as a task of their own: the answer for a row is the same in either."""
+        return replace(self, whole=self.whole[rows], table_index=self.table_index[rows], target=self.target[rows])
+
+
+def tiny_task() -> PackTask:
+    """The smallest task there is, to see whether a packer works."""
+    one = np.ones((1, 1))
+    return PackTask(one, 1, np.full((1, 1, 1), 1 << 20, np.int32), np.zeros(1, np.int64), one[0], refine=True)
+
+
+class PackResult(NamedTuple):
+    """What a packer gives."""
+
+    pack_index: npt.NDArray[np.int32]  # [rows, items]
+    rank_in_pack: npt.NDArray[np.int32]  # [rows, items]
+    winning_restart: npt.NDArray[np.int32]  # [rows]
+    solver: str
+    device: str
+
+
 class Packer(Protocol):
-    """A solver of the packing step: `torch` today; all packers give the same bytes."""
+    """A solver of the packing step; all of them give the same bytes."""
 
     name: str
     device: str
 
-    def pack(
-        self, whole: Integers, num_packs: int, tables: npt.NDArray[np.int32], table_index: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Pack every row.
-
-        Args:
-            whole: [rows, items] whole numbers, from `numbers.quantize`.
-            num_packs: divides items.
-            tables: [tables, restarts, items] multipliers, from `numbers.noise_table`.
-            table_index: [rows], the table of each row.
-
-        Returns:
-            pack_index [rows, items], rank_in_pack [rows, items], winning_restart [rows].
-        """
+    def pack(self, task: PackTask) -> PackResult:
+        """Pack every row."""
         ...
 
     def memory_bytes(self) -> int:
-        """Bytes in use on the device."""
+        """Bytes held on the device."""
         ...

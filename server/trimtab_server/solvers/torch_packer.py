@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from trimtab_server.solvers.numbers import MAX_PACKS, Integers, items_of, ordering_keys
+from trimtab_server.solvers.numbers import items_of, ordering_keys
+from trimtab_server.solvers.problem import PackResult, PackTask
+from trimtab_server.solvers.torch_refinement import refine
 
 _CPU_STATE_BYTES = 2 << 20  # the loop walks the whole state once an item: it should stay in a core's own cache
 _CPU_KEYS_BYTES = 64 << 20
 _CUDA_STATE_BYTES = 256 << 20
 _CUDA_KEYS_BYTES = 1 << 30
 
-Triple = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
-
 
 class TorchPacker:
-    """The restart packer on a torch device; see `problem.Packer` for shapes."""
+    """The restart packer on a torch device; see `problem.Packer`."""
 
     name = "torch"
 
@@ -41,90 +43,87 @@ class TorchPacker:
 
     def memory_bytes(self) -> int:
         """Bytes that torch holds on a GPU; 0 on the CPU, where the process's own figure tells."""
-        return torch.cuda.memory_reserved(self._device) if self._device.type == "cuda" else 0
+        return int(torch.cuda.memory_reserved(self._device)) if self._device.type == "cuda" else 0
 
-    def pack(
-        self, whole: Integers, num_packs: int, tables: npt.NDArray[np.int32], table_index: npt.NDArray[np.int64]
-    ) -> Triple:
-        """Pack every row, a bounded number of rows at a time; see `problem.Packer`."""
-        chunk = self._rows_at_once(tables.shape[1], whole.shape[1], num_packs)
+    def pack(self, task: PackTask) -> PackResult:
+        """Pack every row, a bounded number of rows at a time."""
+        chunk = self._rows_at_once(task)
         with _one_thread(), torch.inference_mode():
-            parts = [
-                self._pack_chunk(whole[i : i + chunk], num_packs, tables, table_index[i : i + chunk])
-                for i in range(0, len(whole), chunk)
-            ]
-        pack_index, rank, winner = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return pack_index, rank, winner
+            parts = [self._pack_chunk(task.part(slice(i, i + chunk))) for i in range(0, len(task.whole), chunk)]
+        pack_index, rank_in_pack, winner = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return PackResult(pack_index, rank_in_pack, winner, self.name, self.device)
 
-    def _rows_at_once(self, num_restarts: int, num_items: int, num_packs: int) -> int:
+    def _rows_at_once(self, task: PackTask) -> int:
         cuda = self._device.type == "cuda"
         state, keys = (_CUDA_STATE_BYTES, _CUDA_KEYS_BYTES) if cuda else (_CPU_STATE_BYTES, _CPU_KEYS_BYTES)
-        return max(1, min(state // (8 * num_restarts * num_packs), keys // (8 * num_restarts * num_items)))
+        _, num_restarts, num_items = task.tables.shape
+        rows: int = min(state // (8 * num_restarts * task.num_packs), keys // (8 * num_restarts * num_items))
+        return max(1, rows)
 
-    def _pack_chunk(
-        self, whole: Integers, num_packs: int, tables: npt.NDArray[np.int32], table_index: npt.NDArray[np.int64]
-    ) -> Triple:
-        num_rows, num_items = whole.shape
-        num_restarts = tables.shape[1]
-        order = items_of(_descending(ordering_keys(whole, tables, table_index)))
-        sorted_weight = np.take_along_axis(whole[:, None, :], order, axis=2)
-        placed, load = self._greedy(sorted_weight.reshape(num_rows * num_restarts, num_items), num_packs)
-        largest = load.amax(dim=0).reshape(num_rows, num_restarts).cpu().numpy()
-        winner = largest.argmin(axis=1)  # numpy's argmin takes the first of equals: the lowest restart
-        columns = torch.from_numpy(np.arange(num_rows) * num_restarts + winner).to(self._device)
-        pack_in_order = placed[:, columns].t().cpu().numpy()
-        pack_index = np.empty((num_rows, num_items), np.int32)
-        np.put_along_axis(pack_index, order[np.arange(num_rows), winner], pack_in_order, axis=1)
-        return pack_index, ranks(pack_index, order[:, 0], num_packs), winner.astype(np.int32)
+    def _pack_chunk(self, task: PackTask) -> tuple[npt.NDArray[np.int32], ...]:
+        num_rows, num_items = task.whole.shape
+        num_restarts, size = task.tables.shape[1], num_items // task.num_packs
+        order = items_of(_descending(ordering_keys(task.whole, task.tables, task.table_index)))
+        exact = order[:, 0]  # members are the items in exact order
+        sequence = self._to_device(np.take_along_axis(exact.argsort(axis=1)[:, None, :], order, axis=2))
+        weight = self._to_device(np.take_along_axis(task.whole, exact, axis=1).astype(np.int64))
+        weight = weight.repeat_interleave(num_restarts, 0)
+        placed = self._greedy(weight, sequence.flatten(0, 1), task.num_packs)
+        member = placed.sort(dim=1, stable=True).indices.view(-1, task.num_packs, size)
+        target = self._to_device(task.target.astype(np.int64))
+        if task.refine:
+            refine(weight, member, target.repeat_interleave(num_restarts))
+        largest = weight.gather(1, member.flatten(1)).view(member.shape).sum(2).amax(1).view(num_rows, num_restarts)
+        winner = _winner(largest, target)
+        chosen = member.view(num_rows, num_restarts, num_items)[torch.arange(num_rows, device=self._device), winner]
+        items = np.take_along_axis(exact, chosen.cpu().numpy(), axis=1)
+        pack_index, rank_in_pack = np.empty((2, num_rows, num_items), np.int32)
+        places = np.arange(num_items, dtype=np.int32)[None, :]
+        np.put_along_axis(pack_index, items, places // size, axis=1)
+        np.put_along_axis(rank_in_pack, items, places % size, axis=1)
+        return pack_index, rank_in_pack, winner.cpu().numpy().astype(np.int32)
 
-    def _greedy(self, sorted_weight: Integers, num_packs: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each item in turn to the lightest pack that is not full, for all columns at once.
+    def _to_device(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+    def _greedy(self, weight: Tensor, sequence: Tensor, num_packs: int) -> Tensor:
+        """Each member in turn to the lightest pack that is not full, for all restarts of all rows at once.
 
         Args:
-            sorted_weight: [columns, items], a column being an ordering of a row.
+            weight: [states, items] int64, by member. sequence: [states, items], the members in their order.
             num_packs: m.
 
         Returns:
-            placed: [items, columns], the pack of each item in its order. load: [packs, columns].
+            [states, items]: the pack of each member.
         """
-        num_columns, num_items = sorted_weight.shape
+        num_states, num_items = sequence.shape
         size = num_items // num_packs
-        scale = float(1 << (num_packs - 1).bit_length())
-        weight = torch.from_numpy(np.ascontiguousarray(sorted_weight.T)).to(self._device)
-        step = weight * scale
-        state = torch.arange(num_packs, dtype=torch.float64, device=self._device)[:, None].repeat(1, num_columns)
-        count = torch.zeros(num_packs, num_columns, dtype=torch.int32, device=self._device)
-        one = torch.ones(1, num_columns, dtype=torch.int32, device=self._device)
-        placed = torch.empty(num_items, num_columns, dtype=torch.int64, device=self._device)
-        lightest = torch.empty(num_columns, dtype=torch.float64, device=self._device)
+        scale = 1 << (num_packs - 1).bit_length()
+        step = (weight.gather(1, sequence) * scale).double().t().contiguous()
+        state = torch.arange(num_packs, dtype=torch.float64, device=self._device)[:, None].repeat(1, num_states)
+        count = torch.zeros(num_packs, num_states, dtype=torch.int32, device=self._device)
+        one = torch.ones(1, num_states, dtype=torch.int32, device=self._device)
+        placed = torch.empty(num_items, num_states, dtype=torch.int64, device=self._device)
+        lightest = torch.empty(num_states, dtype=torch.float64, device=self._device)
         for item in range(num_items):
             torch.amin(state, 0, out=lightest)
-            pack = torch.bitwise_and(lightest.long(), int(scale) - 1, out=placed[item]).unsqueeze(0)
+            pack = torch.bitwise_and(lightest.long(), scale - 1, out=placed[item]).unsqueeze(0)
             count.scatter_add_(0, pack, one)
             lightest += step[item]
             state.scatter_(0, pack, torch.where(count.gather(0, pack) == size, self._infinity, lightest))
-        load = torch.zeros_like(state).scatter_add_(0, placed, weight)
-        return placed, load
+        return torch.empty_like(sequence).scatter_(1, sequence, placed.t())
+
+
+def _winner(largest: Tensor, target: Tensor) -> Tensor:
+    """[rows]: the lowest restart at most the target, else the lowest of those with the smallest largest load."""
+    restart = torch.arange(largest.shape[1], device=largest.device)
+    key = torch.where(largest <= target[:, None], 0, largest)  # all that reached the target are equally good
+    return torch.where(key == key.amin(1, keepdim=True), restart, len(restart)).amin(1)
 
 
 def _descending(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     keys.sort(axis=2)
     return keys[:, :, ::-1]
-
-
-def ranks(
-    pack_index: npt.NDArray[np.int32], exact_order: npt.NDArray[np.int64], num_packs: int
-) -> npt.NDArray[np.int32]:
-    """[rows, items]: each item's place in its pack, by the exact ordering (descending weight, ties by item)."""
-    num_rows, num_items = pack_index.shape
-    size = num_items // num_packs
-    pack = np.take_along_axis(pack_index, exact_order, axis=1)
-    # packs fit 16 bits, where numpy's stable sort is a radix sort
-    by_pack = np.argsort(pack.astype(np.uint16), axis=1, kind="stable")
-    rank = np.empty_like(pack_index)
-    places = np.broadcast_to(np.tile(np.arange(size, dtype=np.int32), num_packs), (num_rows, num_items))
-    np.put_along_axis(rank, np.take_along_axis(exact_order, by_pack, axis=1), places, axis=1)
-    return rank
 
 
 @contextmanager
@@ -136,6 +135,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-assert MAX_PACKS <= 1 << 16, "ranks() sorts packs as 16-bit numbers"  # noqa: S101  # a rule between two constants
