@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 import psutil
-from tests.server_process import running_server
 
 from benchmarks.measuring import Spread, machine, print_table, seconds, verdict
 from benchmarks.workload import NUM_PACKS, Weight, request_weights
 from trimtab import AsyncClient
+from trimtab.cli.server_process import running_server
 
 CALLERS = 16
 

@@ -20,11 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from tests.server_process import running_server
 
 from benchmarks.measuring import Spread, machine, print_table, verdict
 from benchmarks.workload import NUM_PACKS, Weight, request_weights
 from trimtab import AsyncClient
+from trimtab.cli.server_process import running_server
 from trimtab_server.devices import make_packer
 from trimtab_server.solvers.packing import solve_packs
 from trimtab_server.solvers.problem import Packer, PackProblem

@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.server_process import ServerProcess, running_server
+from trimtab.cli.server_process import ServerProcess, running_server
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACES = Path(os.environ.get("TRIMTAB_TRACES") or ROOT.parent / "shared" / "traces")

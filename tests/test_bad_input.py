@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.server_process import ServerProcess, running_server
 from trimtab import InvalidArgumentError, wire
+from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab.errors import from_rpc_error
 from trimtab.v1 import placement_pb2 as pb
 

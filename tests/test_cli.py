@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.server_process import ServerProcess
 from trimtab import Client
 from trimtab.cli import commands
+from trimtab.cli.server_process import ServerProcess
 from trimtab.errors import (
     InternalError,
     OverloadedError,

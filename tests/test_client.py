@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import trimtab
-from tests.server_process import ServerProcess, running_server
 from trimtab import channel
+from trimtab.cli.server_process import ServerProcess, running_server
 
 WEIGHT = np.random.default_rng(0).lognormal(0, 1, (3, 12)).astype(np.float32)
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import trimtab
-from tests.server_process import ServerProcess, running_server
+from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab_server.metrics import Metrics
 
 PACK = {"grpc_service": "trimtab.v1.PlacementService", "grpc_method": "Pack"}

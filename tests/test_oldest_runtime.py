@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.kept_venv import NEWEST_PYTHON_OF_2024, ROOT, kept_venv
-from tests.server_process import running_server
+from trimtab.cli.server_process import running_server
 
 OLDEST = {"grpcio": "1.62", "grpcio-status": "1.62", "protobuf": "4.25", "numpy": "1.26"}
 

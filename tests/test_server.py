@@ -18,8 +18,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 import trimtab
-from tests.server_process import ServerProcess, running_server
 from trimtab import wire
+from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 from trimtab_server.server import SERVICE, Server
@@ -287,7 +287,7 @@ def test_a_call_is_one_log_line(server: ServerProcess) -> None:
     """JSON, with request id, shape, queue, solve and code, and nothing of the loads."""
     with grpc.insecure_channel(server.listen) as channel:
         PlacementServiceStub(channel).Pack(request(), metadata=(("x-request-id", "find-me"),))
-    line = next(line for line in server.log if line.get("request_id") == "find-me")
+    line = server.wait_for(request_id="find-me")
     assert (line["event"], line["method"], line["code"], line["shape"]) == ("call", "Pack", "OK", [5, 24])
     assert {"queue_seconds", "solve_seconds", "seconds", "batch_requests", "timestamp"} <= line.keys()
 
@@ -296,4 +296,6 @@ def test_a_request_id_that_is_not_one_is_replaced(server: ServerProcess) -> None
     """What a caller writes into the log is letters, digits and few signs."""
     with grpc.insecure_channel(server.listen) as channel:
         PlacementServiceStub(channel).Pack(request(), metadata=(("x-request-id", 'a" b'),))
+        PlacementServiceStub(channel).Pack(request(), metadata=(("x-request-id", "after"),))
+    server.wait_for(request_id="after")
     assert all('a" b' not in str(line.get("request_id")) for line in server.log)

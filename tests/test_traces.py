@@ -12,8 +12,8 @@ import pytest
 
 import trimtab
 from tests.conftest import TRACES
-from tests.server_process import ServerProcess
 from trimtab import wire
+from trimtab.cli.server_process import ServerProcess
 from trimtab.replication import replicate_experts, slot_weight
 
 JUDGE = TRACES.parent / "judge" / "judge.py"

@@ -232,10 +232,10 @@ class Batcher(Generic[ProblemT, AnswerT]):
         rows = sum(problem.num_rows for problem in problems)
         per_row = seconds / rows
         self._seconds_per_row += (per_row - self._seconds_per_row) * (0.2 if self._seconds_per_row else 1.0)
-        self._observer.solved(problems, answers, seconds)
         for job, answer in replies:
             if not job.reply.done():
                 job.reply.set_result(Solved(answer, started - job.admitted, seconds, len(batch), rows))
+        self._observer.solved(problems, answers, seconds)
 
     async def _isolate(self, batch: list[Job[ProblemT, AnswerT]], error: Exception) -> None:
         """A batch failed: solve its jobs one by one, so that only the guilty one errors."""

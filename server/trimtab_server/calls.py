@@ -42,9 +42,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.handled.labels(service, method, code)
         return grpc.unary_unary_rpc_method_handler(self._wrapped(handler, service, method))
 
+    def _count(self, service: str, method: str, code: str, seconds: float) -> None:
+        self._metrics.handled.labels(service, method, code).inc()
+        self._metrics.handling.labels(service, method).observe(seconds)
+        log.info("call", code=code, seconds=round(seconds, 6))
+
     def _wrapped(self, handler: Any, service: str, method: str) -> Handler:
         started = self._metrics.started.labels(service, method)
-        handling = self._metrics.handling.labels(service, method)
 
         async def call(raw: bytes, context: Context) -> bytes | None:
             begin = time.perf_counter()
@@ -67,9 +71,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return None
             finally:
                 seconds = time.perf_counter() - begin
-                self._metrics.handled.labels(service, method, code).inc()
-                handling.observe(seconds)
-                log.info("call", code=code, seconds=round(seconds, 6))
+                # once the answer is on its way: the caller need not wait for our books
+                asyncio.get_running_loop().call_soon(self._count, service, method, code, seconds)
 
         return call
 

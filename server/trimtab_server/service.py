@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc.aio
@@ -51,7 +52,7 @@ class PlacementService(PlacementServiceServicer):
             solve_seconds=round(solved.solve_seconds, 6),
             batch_requests=solved.batch_requests,
         )
-        self._metrics.observe_pack(solved.answer)
+        asyncio.get_running_loop().call_soon(self._metrics.observe_pack, solved.answer)  # after the answer is sent
         return contract.write_pack(solved)
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:  # noqa: ARG002

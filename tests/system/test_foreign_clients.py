@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import trimtab
-from tests.server_process import ServerProcess, running_server
 from tests.system.tools import run, said
+from trimtab.cli.server_process import ServerProcess, running_server
 
 SERVICE = "trimtab.v1.PlacementService"
 WEIGHT = np.arange(1, 13, dtype="<f4").reshape(2, 6)

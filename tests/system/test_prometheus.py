@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import trimtab
-from tests.server_process import ServerProcess, running_server
 from tests.system.tools import free_port, run, said, tool
+from trimtab.cli.server_process import ServerProcess, running_server
 
 PACKS, REFUSED, LAYERS = 5, 2, 3
 PACK_CALLS = 'grpc_service="trimtab.v1.PlacementService", grpc_method="Pack"'

@@ -35,6 +35,7 @@ FILE holds loads [layers, experts], or [windows, layers, experts], which are sum
 Examples:
   trimtab pack loads.json --packs 32
   trimtab pack loads.json --packs 32 --replicas 288 --target local
+  trimtab pack loads.json --packs 32 --restarts 64 --target-gap 0
   trimtab pack loads.npz --packs 32 --json | jq .balancedness_after
   trimtab pack loads.pt --packs 8 --target placement:50051 -o packing.npz
 """
@@ -115,6 +116,8 @@ def trimtab(context: click.Context) -> None:
 @click.option("--replicas", type=click.IntRange(1, _MOST_ITEMS), help="Replicate the hottest experts to so many slots.")
 @_target
 @click.option("--restarts", type=int, help="Orderings tried per layer.  [default: the server's]")
+@click.option("--refine/--no-refine", default=True, show_default=True, help="Improve each by swaps.")
+@click.option("--target-gap", type=float, help="A gap to the bound that is good enough.  [default: the server's]")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Chooses the noise.")
 @_timeout
 @_json
@@ -132,6 +135,8 @@ def pack_command(
     replicas: int | None,
     target: str,
     restarts: int | None,
+    refine: bool,
+    target_gap: float | None,
     seed: int,
     timeout: float,
     as_json: bool,
@@ -143,7 +148,8 @@ def pack_command(
     with told(target):
         items = packing.read_items(file, replicas)
         with connect(target) as client:
-            report = packing.run_pack(client, items, packs, num_restarts=restarts, seed=seed, timeout=timeout)
+            effort = {"num_restarts": restarts, "refine": refine, "target_gap": target_gap, "seed": seed}
+            report = packing.run_pack(client, items, packs, **effort, timeout=timeout)
     if output is not None:
         packing.save_packing(report, output)
     if as_json:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import signal
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
 
 from trimtab.answers import Packing
-from trimtab.cli.demo_metrics import moved_rows
-from trimtab.cli.demo_server import DemoServer, running_server
+from trimtab.cli.demo_metrics import Series, moved_rows, read_series
 from trimtab.cli.failures import ServerFailure, told
 from trimtab.cli.pack import Items, PackReport, run_pack
+from trimtab.cli.server_process import ServerProcess, ServerProcessError, running_server
 from trimtab.cli.tables import show_pack, show_table
 from trimtab.client import AsyncClient, Client
 
@@ -58,22 +63,43 @@ def run_demo(console: Console, name: str, items: Items, num_packs: int) -> None:
     """
     console.print("1. starting a server in its own process ...")
     begin = time.perf_counter()
-    with running_server() as server:
+    with _serving() as server:
         took = time.perf_counter() - begin
-        where = f"on {server.listen}, metrics on http://{server.serving['metrics']}/metrics"
+        where = f"on {server.listen}, metrics on http://{server.metrics}/metrics"
         console.print(f"   serving after {took:.1f} s {where}, device {server.serving['device']}", soft_wrap=True)
-        before = server.scrape()
+        before = _scrape(server)
         with told(server.listen):
             report = _pack(console, server, name, items, num_packs)
             burst = _burst(console, server, report)
-        rows = moved_rows(before, server.scrape())
+        rows = moved_rows(before, _scrape(server))
         show_table(console, "4. the metrics that moved", "metric", "count", "mean", rows=rows)
         console.print()
         _stop(console, server)
     _sum_up(console, report, burst)
 
 
-def _pack(console: Console, server: DemoServer, name: str, items: Items, num_packs: int) -> PackReport:
+@contextmanager
+def _serving() -> Iterator[ServerProcess]:
+    """A server, ended on the way out, also where that way is SIGTERM."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with running_server("--log-level=info") as server:
+            yield server
+    except ServerProcessError as error:
+        hint = "where a module is missing: pip install 'trimtab[server]'"
+        raise ServerFailure(f"the demo's server {error}\n({hint})") from error
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _scrape(server: ServerProcess) -> Series:
+    try:
+        return read_series(server.scrape())
+    except (OSError, http.client.HTTPException) as error:
+        raise ServerFailure(f"the demo server's metrics can't be read ({error})") from error
+
+
+def _pack(console: Console, server: ServerProcess, name: str, items: Items, num_packs: int) -> PackReport:
     console.print("2. packing through the client ...")
     with Client(server.listen, timeout=_TIMEOUT, caller=_CALLER) as client:
         report = run_pack(client, items, num_packs)
@@ -83,7 +109,7 @@ def _pack(console: Console, server: DemoServer, name: str, items: Items, num_pac
     return report
 
 
-def _burst(console: Console, server: DemoServer, report: PackReport) -> Burst:
+def _burst(console: Console, server: ServerProcess, report: PackReport) -> Burst:
     console.print(f"3. the same again {NUM_ALONE} times, one at a time, then {NUM_BURST} times at once ...")
     burst = asyncio.run(_fire(server.listen, report))
     if not np.array_equal(burst.together[0].pack_index, report.packing.pack_index):
@@ -106,7 +132,7 @@ async def _fire(target: str, report: PackReport) -> Burst:
         return Burst(alone, middle - begin, together, time.perf_counter() - middle)
 
 
-def _stop(console: Console, server: DemoServer) -> None:
+def _stop(console: Console, server: ServerProcess) -> None:
     console.print("5. stopping the server with SIGTERM ...")
     code = server.stop()
     if code != 0:

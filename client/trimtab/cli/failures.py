@@ -26,6 +26,8 @@ _FLAGS = {
     "num_experts": "--experts",
     "num_windows": "--windows",
     "options.num_restarts": "--restarts",
+    "options.target_gap": "--target-gap",
+    "num_restarts": "--restarts",
     "drift": "--drift",
     "seed": "--seed",
 }

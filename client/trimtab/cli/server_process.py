@@ -1,0 +1,142 @@
+"""A real server in a process of its own: on free ports, with its log at hand, ended by its own pid.
+
+For the demo, the tests and the benchmarks.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+_LAST_LINES = 8
+_COMMAND = ("-m", "trimtab_server", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--log-format=json")
+
+
+class ServerProcessError(Exception):
+    """The server did not do what it should; with the last lines of its log."""
+
+
+class ServerProcess:
+    """A `trimtab-server` child; make it with `running_server`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.serving: dict[str, Any] = {}
+        """What its log says when it begins to serve: listen, metrics, solver, device, version."""
+        self._lines: list[str] = []
+        self._ended = False
+        self._changed = threading.Condition()
+        assert process.stderr is not None  # noqa: S101  # it was asked for as a pipe
+        self._reader = threading.Thread(target=self._read, args=(process.stderr,), daemon=True)
+        self._reader.start()
+
+    def _read(self, stream: IO[str]) -> None:
+        """Read to the end: a pipe that nobody empties would stop the server at its next log line."""
+        with stream:
+            for line in stream:
+                with self._changed:
+                    self._lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def listen(self) -> str:
+        """Its gRPC address, HOST:PORT."""
+        return str(self.serving["listen"])
+
+    @property
+    def metrics(self) -> str:
+        """Its metrics address, HOST:PORT."""
+        return str(self.serving["metrics"])
+
+    @property
+    def lines(self) -> list[str]:
+        """Everything on its standard error so far."""
+        with self._changed:
+            return list(self._lines)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The JSON lines among `lines`."""
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def wait_for(self, seconds: float = START_SECONDS, **fields: Any) -> dict[str, Any]:
+        """The first log line that has these fields, waited for.
+
+        Raises:
+            ServerProcessError: it did not come in time, or the process ended.
+        """
+
+        def first() -> dict[str, Any] | None:
+            return next((line for line in self.log if fields.items() <= line.items()), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: first() is not None or self._ended, seconds)
+        found = first()
+        if found is None:
+            ended = f"ended with exit code {self.process.wait(STOP_SECONDS)}" if self._ended else ""
+            last = "\n".join(f"  {line}" for line in self.lines[-_LAST_LINES:]) or "  nothing"
+            raise ServerProcessError(f"{ended or f'is not ready after {seconds:g} s'}; the last it said:\n{last}")
+        return found
+
+    def scrape(self) -> str:
+        """Its /metrics page.
+
+        Raises:
+            OSError: it can't be reached.
+        """
+        connection = http.client.HTTPConnection(self.metrics, timeout=10)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    def stop(self) -> int:
+        """Ask it to drain and end, by force where it does not; its exit code."""
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+        finally:
+            self._reader.join(STOP_SECONDS)
+
+
+@contextmanager
+def running_server(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
+    """A server that says it is serving, ended on the way out.
+
+    Args:
+        flags: more flags of `trimtab-server`, as `--max-batch-rows=1`; those of the addresses stand before them.
+        environment: all of its variables; by default those of this process.
+
+    Raises:
+        ServerProcessError: it does not come up.
+    """
+    process = subprocess.Popen(  # noqa: S603  # our own module
+        [sys.executable, *_COMMAND, *flags],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
+    server = ServerProcess(process)
+    try:
+        server.serving = server.wait_for(event="serving")
+        yield server
+    finally:
+        server.stop()
