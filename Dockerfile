@@ -22,7 +22,11 @@ RUN case "${VARIANT}" in \
 COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY server server
-RUN /opt/trimtab/bin/pip install ".[server]"
+RUN if [ "${VARIANT}" = cuda ]; then extras="server,cuda"; else extras="server"; fi \
+    && /opt/trimtab/bin/pip install ".[${extras}]"
+# Compiled here, so that no start waits for it; for any CPU, since the one that runs it is another
+ENV NUMBA_CACHE_DIR=/opt/trimtab/kernels NUMBA_CPU_NAME=generic
+RUN /opt/trimtab/bin/python -c "from trimtab_server.solvers.cpu_packer import CpuPacker; CpuPacker()"
 
 FROM ${PYTHON_IMAGE} AS runtime
 ARG VERSION=unknown
@@ -36,6 +40,8 @@ COPY --from=builder /opt/trimtab /opt/trimtab
 # Answers above 128 KiB would map and unmap memory each time (ten times slower to build): glibc keeps it instead
 ENV MALLOC_TRIM_THRESHOLD_=67108864 \
     MALLOC_MMAP_THRESHOLD_=33554432 \
+    NUMBA_CACHE_DIR=/opt/trimtab/kernels \
+    NUMBA_CPU_NAME=generic \
     PATH=/opt/trimtab/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     TRIMTAB_LISTEN=0.0.0.0:50051 \
