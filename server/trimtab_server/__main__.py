@@ -7,6 +7,7 @@ import signal
 import sys
 
 import structlog
+import uvloop
 
 from trimtab.version import __version__
 from trimtab_server.settings import Settings, SettingsError, read_settings
@@ -29,7 +30,7 @@ def main() -> None:
 
     configure_logs(settings.log_format, settings.log_level)
     try:
-        asyncio.run(serve(settings))
+        uvloop.run(serve(settings))  # wakes faster than asyncio's own loop: see docs/benchmarks.md
     except (DeviceError, OSError) as error:
         sys.exit(f"trimtab-server: {error}")
 
