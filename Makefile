@@ -6,6 +6,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # A load file for `make demo`; one is made up where none is given
 LOADS ?=
+# What `make bench-solvers` measures: auto (a GPU where there is one), cpu, cuda or cuda:N
+DEVICE ?= auto
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,7 +20,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Two makes in one checkout set up once, one after the other
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
-.PHONY: help demo serve test lint stubs tools test-system bench bench-memory clean
+.PHONY: help demo serve test lint stubs tools test-system bench bench-solvers bench-memory clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -52,6 +54,9 @@ test-system: $(READY) ## the tests with foreign tools (after make tools)
 bench: $(READY) ## the solver and the service, measured
 	@.venv/bin/python -m benchmarks.solver
 	@.venv/bin/python -m benchmarks.service
+
+bench-solvers: $(READY) ## all solvers over shapes, restarts and batches (some minutes); DEVICE=cuda for a GPU
+	@.venv/bin/python -m benchmarks.solvers --device '$(DEVICE)'
 
 bench-memory: $(READY) ## the server's memory over many requests
 	@.venv/bin/python -m benchmarks.memory

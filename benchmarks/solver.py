@@ -10,6 +10,7 @@ import argparse
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.baselines import plain_greedy
 from benchmarks.measuring import Spread, machine, print_table, side_by_side, verdict
 from benchmarks.workload import NUM_PACKS, Weight, request_weights
 from trimtab_server.devices import make_packer
@@ -17,20 +18,6 @@ from trimtab_server.solvers.packing import solve_packs
 from trimtab_server.solvers.problem import PackOptions, PackProblem
 
 BATCHES = (1, 4, 16)
-
-
-def plain_greedy(weight: Weight, num_packs: int) -> npt.NDArray[np.int64]:
-    """The baseline: heaviest first to the lightest open pack, layer by layer, in Python loops. Returns packs."""
-    size = weight.shape[1] // num_packs
-    answer = np.empty(weight.shape, np.int64)
-    for layer, row in enumerate(weight.tolist()):
-        load, held = [0.0] * num_packs, [0] * num_packs
-        for item in sorted(range(len(row)), key=lambda i: -row[i]):  # used at once
-            pack = min((p for p in range(num_packs) if held[p] < size), key=load.__getitem__)
-            load[pack] += row[item]
-            held[pack] += 1
-            answer[layer, item] = pack
-    return answer
 
 
 def gap(weight: Weight, packs: npt.NDArray[np.int64]) -> float:

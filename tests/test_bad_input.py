@@ -109,6 +109,9 @@ CASES: list[tuple[str, pb.PackRequest, str, str]] = [
     ("noise nan", request(noise_min=float("nan")), "options.noise_min", "got nan"),
     ("noise crossed", request(noise_min=0.5, noise_max=0.2), "options.noise_max", "from noise_min = 0.5 to 1, got 0.2"),
     ("noise too large", request(noise_max=1.5), "options.noise_max", "to 1, got 1.5"),
+    ("negative gap", request(target_gap=-0.1), "options.target_gap", "must be finite and at least 0, got -0.1"),
+    ("gap nan", request(target_gap=float("nan")), "options.target_gap", "must be finite and at least 0, got nan"),
+    ("gap infinite", request(target_gap=float("inf")), "options.target_gap", "must be finite and at least 0, got inf"),
 ]
 
 

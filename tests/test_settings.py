@@ -44,6 +44,20 @@ def test_settings_are_frozen() -> None:
             ["--device", "tpu"],
             "--device (TRIMTAB_DEVICE): must be auto, cpu, cuda or cuda:N, got 'tpu'",
         ),
+        (["--device", "cuda:"], "--device (TRIMTAB_DEVICE): must be auto, cpu, cuda or cuda:N, got 'cuda:'"),
+        (["--device", "cuda:-1"], "--device (TRIMTAB_DEVICE): must be auto, cpu, cuda or cuda:N, got 'cuda:-1'"),
+        (
+            ["--solver", "numba"],
+            "--solver (TRIMTAB_SOLVER): Input should be 'auto', 'torch', 'cpu' or 'cuda', got 'numba'",
+        ),
+        (
+            ["--solver-threads", "-1"],
+            "--solver-threads (TRIMTAB_SOLVER_THREADS): Input should be greater than or equal to 0, got '-1'",
+        ),
+        (
+            ["--on-device-loss", "retry"],
+            "--on-device-loss (TRIMTAB_ON_DEVICE_LOSS): Input should be 'not-serving' or 'cpu', got 'retry'",
+        ),
         (
             ["--max-rows", "0"],
             "--max-rows (TRIMTAB_MAX_ROWS): Input should be greater than 0, got '0'",

@@ -36,17 +36,24 @@ def make_packer(device: str = "auto", solver: str = "auto", threads: int = 0) ->
     on_cuda = device != "cpu"
     if solver == "auto":
         solver = ("cuda" if _has_triton() else "torch") if on_cuda else "cpu"
-    if solver == "torch":
-        return TorchPacker(device)
-    if (solver == "cuda") != on_cuda:
+    if solver != "torch" and (solver == "cuda") != on_cuda:
         raise DeviceError(f"--solver {solver} does not run on --device {device}; --solver auto takes one that does")
     if solver == "cpu":
         return CpuPacker(threads or None)
-    if not _has_triton():
+    if solver == "cuda" and not _has_triton():
         raise DeviceError("--solver cuda needs Triton: pip install 'trimtab[cuda]', or --solver torch does without")
-    from trimtab_server.solvers.cuda_packer import CudaPacker  # noqa: PLC0415  # needs Triton
+    return _take(device, solver)
 
-    packer: Packer = CudaPacker(device)
+
+def _take(device: str, solver: str) -> Packer:
+    try:
+        if solver == "torch":
+            return TorchPacker(device)
+        from trimtab_server.solvers.cuda_packer import CudaPacker  # noqa: PLC0415  # needs Triton
+
+        packer: Packer = CudaPacker(device)
+    except RuntimeError as error:  # a driver that is too old, a device that others hold or that is broken
+        raise DeviceError(f"--device {device} does not work: {str(error).partition(chr(10))[0]}") from error
     return packer
 
 

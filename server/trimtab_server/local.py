@@ -6,11 +6,12 @@ import threading
 import time
 from typing import Any
 
+from trimtab.errors import TrimtabError
 from trimtab.v1 import placement_pb2 as pb
 from trimtab_server import contract
-from trimtab_server.devices import make_packer
+from trimtab_server.devices import DeviceError, make_packer, with_fallback
 from trimtab_server.jobs import Solved
-from trimtab_server.settings import Settings
+from trimtab_server.settings import SettingsError, read_settings
 from trimtab_server.solvers.packing import solve_packs
 
 
@@ -18,8 +19,17 @@ class LocalStub:
     """Looks like the generated stub and solves at once; raises the errors of `trimtab.errors`."""
 
     def __init__(self) -> None:
-        self._settings = Settings()
-        self._packer = make_packer(self._settings.device, self._settings.solver, self._settings.solver_threads)
+        """Take the settings from `TRIMTAB_*` variables, and the device that they ask for.
+
+        Raises:
+            TrimtabError: a setting is wrong, or the device is not there.
+        """
+        try:
+            self._settings = settings = read_settings([])
+            packer = make_packer(settings.device, settings.solver, settings.solver_threads)
+        except (SettingsError, DeviceError) as error:
+            raise TrimtabError(f"target 'local': {error}") from None
+        self._packer = with_fallback(packer, settings.solver_threads, lambda _reason: None, lambda: None)
         self._solving = threading.Lock()  # as a server does: one solve at a time on the device
 
     def Pack(self, request: pb.PackRequest, **_: Any) -> pb.PackResponse:

@@ -50,6 +50,7 @@ class Server:
         """
         self._settings = settings
         self._loop = asyncio.get_running_loop()
+        self._ready = _SERVING
         packer = packer or make_packer(settings.device, settings.solver, settings.solver_threads)
         self.address = self.metrics_address = ""
         self.registry = CollectorRegistry()
@@ -94,7 +95,7 @@ class Server:
         self._batcher.start()
         await self._grpc.start()
         await self._loop.run_in_executor(self._device_thread, warm_up, self._packer)
-        await self._health.set(SERVICE, _SERVING)
+        await self._health.set(SERVICE, self._ready)  # the warm-up may have lost the device
 
     def _fell_back(self, reason: str) -> None:
         self._metrics.fallbacks.labels(reason).inc()
@@ -104,6 +105,7 @@ class Server:
         """Called on the device thread, once: the device does not come back."""
         log.error("device lost", device=self.device, then=self._settings.on_device_loss)
         if self._settings.on_device_loss == "not-serving":
+            self._ready = _NOT_SERVING
             asyncio.run_coroutine_threadsafe(self._health.set(SERVICE, _NOT_SERVING), self._loop)
 
     def _listen_metrics(self) -> None:

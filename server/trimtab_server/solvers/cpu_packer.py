@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from trimtab_server.solvers import rules
-from trimtab_server.solvers.compiled import forget_compiled
+from trimtab_server.solvers.compiled import forget_compiled, keep_compiled
 from trimtab_server.solvers.compiled.rows import solve_rows
 from trimtab_server.solvers.problem import PackResult, PackTask, tiny_task
 
@@ -44,6 +44,7 @@ class CpuPacker:
         except Exception:  # noqa: BLE001  # whatever a corrupt file of compiled code does to its reader
             forget_compiled()
             self.pack(tiny_task())
+        keep_compiled()
 
     def memory_bytes(self) -> int:
         """0: the process's own figure tells."""

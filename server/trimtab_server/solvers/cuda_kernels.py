@@ -5,15 +5,15 @@ Three launches a batch, nothing but the winners copied back:
   search  one program a (restart, row): greedy start and refinement, fused.
   choose  one program a tile of items of a row: the winning restart, written out as pack and rank of every item.
 
-Why counting: n^2 comparisons in parallel beat the rounds of a sort where n is a few hundred, need no payload, no scratch
-and one launch. Beyond COUNTED_ITEMS, `order_by_sort` lets torch sort.
+Why counting: n^2 comparisons in parallel beat the rounds of a sort where n is a few hundred, and need neither scratch
+nor a second launch. Beyond COUNTED_ITEMS items torch sorts.
 
 Layout. A member is one int64, weight << 16 | 65535 - item: descending members are the exact order of the numbers'
 rules, so a pack is a descending list, position in it = rank in the pack, and nothing else is kept of an item. A pack's
-key is load << 13 | pack; the packs' keys lie ascending in `rank`, so partner number r is one load. Pairs are
-sum << 8 | 255 - code, where codes ascend as the rules number the pairs. All of it is a few KB a program in global memory
-that stays in the L1 cache; `debug_barrier` stands wherever lanes read what other lanes wrote, or write over what others
-still read. All loads are 64 bit integers; no float decides anything (float64 whole numbers are converted when read).
+key is load << 13 | pack; the packs' keys lie ascending in `rank`, so a partner in a given place is one load. A pair is
+sum << 8 | 255 - code, where codes ascend as the rules number the pairs. It is a few KB a program in global memory that
+stay in the L1 cache; `debug_barrier` stands wherever lanes read what other lanes wrote, or write over what others may
+still read. No float decides anything: the float64 whole numbers become int64 when they are read.
 
 Why it is exact. Greedy: the minimum over the keys of open packs is the lightest, ties to the lowest pack. Refinement: a
 lane takes one given candidate of one partner, bisects the partner's descending list to where the received becomes small
@@ -27,8 +27,8 @@ read as an answer: `choose` takes the lowest restart at the target. Programs are
 large batch most restarts but the first never start.
 """
 
-# ruff: noqa: ANN001, ANN202 - what is annotated in a Triton function is a compile-time constant, the rest are
-# device values that Python's types do not know
+# ruff: noqa: ANN001, ANN201, N803 - what Triton's functions take and give are values on the device, of which Python's
+# types know nothing; compile-time constants are in capitals, as in Triton's own code
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from trimtab_server.solvers.cuda_refine_kernels import (
+from trimtab_server.solvers import numbers
+from trimtab_server.solvers.cuda_refine_kernels import refine, watch
+from trimtab_server.solvers.cuda_search_kernels import (
     FAR,
     ITEM_BITS,
     LOW,
@@ -45,11 +47,9 @@ from trimtab_server.solvers.cuda_refine_kernels import (
     PACK_MASK,
     PAIR_LANES,
     least,
-    lowest_reached,
-    refine,
 )
 
-NOISE_SHIFT = tl.constexpr(14)
+NOISE_SHIFT = tl.constexpr(numbers.KEY_SHIFT)
 CLOSED = tl.constexpr(1 << 54)  # added to the key of a full pack: above every open one's
 
 
@@ -88,7 +88,7 @@ def greedy(sequence, packed, n, m, size, LANES: tl.constexpr):
     lane = tl.arange(0, LANES)
     slot = lane * size
     end = slot + size
-    key = tl.where(lane < m, lane, lane + CLOSED).to(tl.int64)
+    key = lane + tl.where(lane < m, tl.zeros([LANES], tl.int64), CLOSED)
     for t in range(n):
         member = tl.load(sequence + t)
         here = lane == (least(key) & PACK_MASK).to(tl.int32)
@@ -140,17 +140,18 @@ def search(
     restart = (program // rows).to(tl.int32)
     size = n // m
     goal = tl.load(target + row).to(tl.int64)
-    heavy = FAR + tl.zeros_like(goal)
-    if lowest_reached(reached + row, WATCH) > restart:
+    heavy = tl.full([], FAR, tl.int64)
+    if tl.min(watch(reached + row, WATCH), 0) > restart:
         lists, spares = sequence + program * n, packed + program * n
         keys = greedy(lists, spares, n, m, size, LANES)
         tl.debug_barrier()
-        sort_packs(spares, lists, n, size, SPAN)
+        sort_packs(spares, lists, n, size, 4 * WATCH)
         lane = tl.arange(0, LANES)
         heavy = tl.max(tl.where(lane < m, keys >> PACK_BITS, 0), 0)
         if (steps > 0) & (heavy > goal):
             ranked, listed, changed = rank + program * m, pairs + program * m * PAIR_LANES, stale + program * m
-            rank_packs(keys, listed, ranked, m, LANES)
+            tl.debug_barrier()
+            rank_packs(keys, spares, ranked, m, LANES)
             tl.store(changed + lane, tl.full([LANES], 1, tl.int32), lane < m)
             tl.debug_barrier()
             heavy = refine(
@@ -181,3 +182,7 @@ def choose(
     tl.store(pack_index + item, (slot // size).to(pack_index.dtype.element_ty), slot < n)
     tl.store(rank_in_pack + item, (slot % size).to(rank_in_pack.dtype.element_ty), slot < n)
     tl.store(winner + row, best)
+
+
+INTERPRETED = not isinstance(search, triton.JITFunction)
+"""Whether the kernels run in Python, on the CPU: TRITON_INTERPRET was set when they were made."""
