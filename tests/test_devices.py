@@ -87,7 +87,7 @@ def test_the_choice(machine: Any, has: tuple[int, bool], device: str, solver: st
     assert (packer.name, packer.device) == expected
 
 
-HERE_0, HERE_2 = (f"there are {n} CUDA devices here; " for n in (0, 2))
+HERE_0, HERE_2 = (f"CUDA devices here: {n}; " for n in (0, 2))
 NO_TRITON = "--solver cuda needs Triton: pip install 'trimtab[cuda]', or --solver torch does without"
 NOT_ON = "--solver {} does not run on --device {}; --solver auto takes one that does"
 

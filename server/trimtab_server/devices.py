@@ -70,13 +70,13 @@ def _device(device: str, solver: str) -> str:
     count = 0 if device == "cpu" or (device == "auto" and solver == "cpu") else torch.cuda.device_count()
     if device == "auto":
         if solver == "cuda" and not count:
-            raise DeviceError("--solver cuda: there are 0 CUDA devices here; --solver auto takes what is there")
+            raise DeviceError("--solver cuda: CUDA devices here: 0; --solver auto takes what is there")
         return "cuda:0" if count else "cpu"
     if device == "cpu":
         return device
     index = int(device.partition(":")[2] or 0)
     if index >= count:
-        raise DeviceError(f"--device {device}: there are {count} CUDA devices here; --device auto takes what is there")
+        raise DeviceError(f"--device {device}: CUDA devices here: {count}; --device auto takes what is there")
     return f"cuda:{index}"
 
 
