@@ -34,6 +34,11 @@ LABEL org.opencontainers.image.title="trimtab" \
       org.opencontainers.image.description="A placement service for Mixture-of-Experts serving clusters, over gRPC" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
+# Triton compiles a launcher with the machine's C compiler when it first meets a shape
+ARG VARIANT=cpu
+RUN if [ "${VARIANT}" = cuda ]; then \
+      apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; \
+    fi
 RUN groupadd --system --gid 10001 trimtab \
     && useradd --system --uid 10001 --gid trimtab --home-dir /nonexistent --shell /usr/sbin/nologin trimtab
 COPY --from=builder /opt/trimtab /opt/trimtab
@@ -42,6 +47,7 @@ ENV MALLOC_TRIM_THRESHOLD_=67108864 \
     MALLOC_MMAP_THRESHOLD_=33554432 \
     NUMBA_CACHE_DIR=/opt/trimtab/kernels \
     NUMBA_CPU_NAME=generic \
+    TRITON_CACHE_DIR=/tmp/triton \
     PATH=/opt/trimtab/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     TRIMTAB_LISTEN=0.0.0.0:50051 \

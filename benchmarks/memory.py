@@ -1,6 +1,6 @@
 """Memory, start and import: the server's resident size after 1,000 requests and its growth over 20,000 more.
 
-python -m benchmarks.memory [--requests N]
+Run: python -m benchmarks.memory [--requests N]
 """
 
 from __future__ import annotations

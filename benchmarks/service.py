@@ -1,6 +1,6 @@
 """The service: what it adds to a solve, and what batching gains, at 1, 8 and 64 callers.
 
-    python -m benchmarks.service [--solver auto|torch|cpu] [--no-refine] [--seconds S] [--rounds N]
+Run: python -m benchmarks.service [--solver auto|torch|cpu] [--no-refine] [--seconds S] [--rounds N]
 
 Side by side, in turn: the server, the same server with batches capped at one request, an echo of the same payloads, an
 echo that sleeps as long as a solve takes (all real processes behind real sockets, called through the same client), and

@@ -1,6 +1,6 @@
 """The solver: against a plain greedy in Python, and what batches of 1, 4 and 16 requests gain.
 
-python -m benchmarks.solver [--rounds N]
+Run: python -m benchmarks.solver [--rounds N]
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from trimtab_server.solvers import cuda_buffers, cuda_packer, cuda_search_kernels, rules
+from trimtab_server.solvers import cuda_buffers, cuda_kernels, cuda_packer, cuda_search_kernels, rules
 from trimtab_server.solvers.bounds import lower_bound
 from trimtab_server.solvers.cpu_packer import CpuPacker
 from trimtab_server.solvers.cuda_packer import CudaPacker
@@ -158,6 +158,17 @@ def search_differs(device: str, seed: int) -> bool:
     return bool(chosen != best[0] << 16 | best[1] or (found and detail != best[2] << 16 | best[3]))
 
 
+def choice(device: str) -> list[int]:
+    """The winners of three rows at target 10; on a GPU two restarts can end at the target at the same time."""
+    peak = torch.tensor([[30, 12, 9], [10, 11, 9], [9, 11, 30]], device=device)  # [restarts, rows]
+    members = torch.full((9,), 65535, device=device)
+    target = torch.full((3,), 10.0, dtype=torch.float64, device=device)
+    pack_index, rank, winner = (torch.zeros(3, dtype=torch.int32, device=device) for _ in range(3))
+    cuda_kernels.choose[(3, 1)](members, peak, target, pack_index, rank, winner, 3, 3, 1, 1, RESTARTS=4, TILE=32)
+    chosen: list[int] = winner.tolist()
+    return chosen
+
+
 def compared(packer: CudaPacker, task: PackTask) -> dict[str, Any]:
     """How one answer compares."""
     answer, true = packer.pack(task), expected(task)
@@ -185,6 +196,7 @@ def main(device: str, interpreted: bool) -> None:
     small = CudaPacker(device, memory_budget=1)
     found["a row at a time"] = compared(small, task_of(lognormal(3, 8), 2))
     found["searches"] = {"differing": [seed for seed in range(80) if search_differs(device, seed)]}
+    found["choice"] = {"differing": [] if (winners := choice(device)) == [1, 1, 0] else winners}
     sys.stdout.write(json.dumps(found))
 
 

@@ -249,7 +249,7 @@ async def test_only_the_guilty_job_fails(bench: Bench) -> None:
     results = await asyncio.gather(*jobs, return_exceptions=True)
     assert [getattr(result, "answer", type(result)) for result in results] == ["b", RuntimeError, "d"]
     assert bench.solver.batches[1:] == [["b", "c", "d"], ["b"], ["c"], ["d"]]
-    assert bench.seen.reasons == ["failed"]
+    assert bench.seen.reasons == ["internal"]
     after = bench.submit("after")
     bench.solver.release()
     assert (await after).answer == "after"
@@ -318,3 +318,45 @@ async def test_stopping_tells_those_who_wait(bench: Bench) -> None:
     with pytest.raises(UnavailableError, match="stopped"):
         await waiting
     assert bench.seen.queue[-1] == (0, 0)
+
+
+async def test_stopping_answers_the_batch_in_hand_too(bench: Bench) -> None:
+    """Those whose solve will never be told get an error, not silence."""
+    first = await bench.busy()
+    await bench.batcher.stop()
+    with pytest.raises(UnavailableError, match="stopped"):
+        await first
+
+
+async def test_a_fault_of_the_batcher_itself_leaves_nobody_waiting(bench: Bench) -> None:
+    """Those it concerns get the fault; whoever comes after is served."""
+    first = await bench.busy()
+    bench.seen.waited = None  # type: ignore[assignment, method-assign]
+    waiting = [bench.submit(name) for name in "bc"]
+    await settle()
+    bench.solver.release()
+    await first
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [TypeError, TypeError]
+    assert bench.seen.queue[-1] == (0, 0)
+    bench.seen.waited = lambda seconds: None  # type: ignore[method-assign]  # noqa: ARG005
+    after = bench.submit("after")
+    bench.solver.release()
+    assert (await after).answer == "after"
+
+
+async def test_one_by_one_skips_whoever_is_gone(bench: Bench) -> None:
+    """After a batch broke, a job that was cancelled or has expired is not solved again."""
+    await bench.busy()
+    gone, late = bench.submit("gone"), bench.submit("late", deadline=bench.clock.now() + 1)
+    guilty, kept = bench.submit("guilty", guilty=True), bench.submit("kept")
+    await settle()
+    bench.solver.release()
+    await settle()
+    gone.cancel()
+    bench.clock.advance(2)
+    await settle()
+    bench.solver.release(3)
+    results = await asyncio.gather(late, guilty, kept, return_exceptions=True)
+    assert [getattr(r, "answer", type(r)) for r in results] == [DeadlineExceededError, RuntimeError, "kept"]
+    assert bench.solver.batches[2:] == [["guilty"], ["kept"]]

@@ -133,7 +133,7 @@ def test_a_message_over_the_limit_is_refused_before_it_is_sent(nowhere: str) -> 
 def test_a_message_over_the_servers_limit_is_refused_by_it() -> None:
     """GRPC's own refusal arrives as a named error."""
     with running_server("--max-message-bytes=4096") as process, trimtab.Client(process.listen) as client:
-        with pytest.raises(trimtab.OverloadedError, match="larger than max"):
+        with pytest.raises(trimtab.InvalidArgumentError, match="larger than max"):
             client.pack(np.ones((10, 288)), 32)
 
 

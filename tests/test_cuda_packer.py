@@ -49,6 +49,7 @@ NAMES = (
     "split by rows",
     "a row at a time",
     "searches",
+    "choice",
 )
 needs_triton = pytest.mark.skipif(not TRITON, reason="NO TRITON: pip install 'trimtab[cuda]' tests the cuda solver")
 

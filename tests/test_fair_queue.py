@@ -19,7 +19,7 @@ class Job:
 def served(queue: FairQueue[Job], count: int) -> list[Job]:
     taken = []
     for _ in range(count):
-        job = next(iter(queue))
+        (job,) = queue.first(1)
         queue.take(job)
         taken.append(job)
     return taken
@@ -94,19 +94,41 @@ def test_riding_along_does_not_move_time() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["add", "take", "drop"]), st.integers(0, 9), st.integers(1, 5)), max_size=200)
+    st.lists(
+        st.tuples(st.sampled_from(["add", "add", "take", "ride", "drop"]), st.integers(0, 99), st.integers(1, 5)),
+        max_size=400,
+    ),
+    st.integers(1, 200),
 )
-def test_memory_is_bounded_by_what_waits(steps: list[tuple[str, int, int]]) -> None:
-    """Whatever comes and goes, lines that ended are forgotten and no job is lost."""
+def test_whatever_comes_and_goes_nothing_is_lost(steps: list[tuple[str, int, int]], num_callers: int) -> None:
+    """Adding, taking in and out of turn, and discarding, by few callers or many: no job is lost, memory is bounded."""
     queue: FairQueue[Job] = FairQueue()
     waiting: list[Job] = []
     for serial, (step, index, rows) in enumerate(steps):
         if step == "add":
-            waiting.append(Job(f"caller {serial}", rows))
+            waiting.append(Job(f"caller {(serial * 7 + index) % num_callers}", rows))
             queue.add(waiting[-1])
         elif waiting and step == "take":
             waiting.remove(*served(queue, 1))
+        elif waiting and step == "ride":
+            queue.take(waiting.pop(index % len(waiting)))
         elif waiting:
             assert queue.discard(waiting.pop(index % len(waiting)))
-        assert len(queue) == len(waiting) == len(list(queue))
+        assert len(queue) == len(waiting) == len(queue.first(999))
         assert len(queue._line_end) <= 2 * len(queue) + 65
+
+
+def test_a_line_that_was_forgotten_while_its_job_waited_can_lose_it() -> None:
+    """A job whose line has ended, after an earlier one of it was discarded, can still be discarded."""
+    queue: FairQueue[Job] = FairQueue()
+    first, second = Job("x"), Job("x")
+    queue.add(first)
+    queue.add(second)
+    assert queue.discard(first)
+    for caller in range(200):
+        queue.add(Job(f"caller {caller}", 9))
+    for _ in range(150):
+        job = next(job for job in queue.first(999) if job is not second)
+        queue.take(job)
+        queue._now = max(queue._now, 1.0)
+    assert queue.discard(second)

@@ -131,13 +131,13 @@ def test_what_does_not_fit_is_halved_until_it_does() -> None:
     first = Device(out_of_memory(unless=lambda given: len(given.whole) <= 5))
     packer = Watched(first)
     expect(packer.pack(task(17)), task(17), ON_DEVICE)
-    assert first.rows == [17, 8, 4, 4, 9, 4, 5]
+    assert first.rows == [17, 9, 5, 5, 5, 2]
     assert (packer.reasons, packer.losses) == ([], 0)
 
 
 @pytest.mark.parametrize("large", [0, 3, 7])
 def test_one_row_that_does_not_fit_goes_to_the_cpu(large: int) -> None:
-    """It alone, wherever it stands; the answer as a whole then says cpu, and the device is used on."""
+    """It and what comes after it; the answer as a whole then says cpu, and the device is used on."""
     first = Device(out_of_memory(unless=lambda given: not has_large_row(given)))
     packer = Watched(first)
     expect(packer.pack(task(8, large)), task(8, large), ON_CPU)
@@ -146,11 +146,11 @@ def test_one_row_that_does_not_fit_goes_to_the_cpu(large: int) -> None:
     assert (packer.reasons, packer.losses) == ([OUT_OF_MEMORY], 0)
 
 
-def test_rows_that_all_do_not_fit_go_to_the_cpu_one_by_one() -> None:
-    """Each is counted; want of memory never loses a device."""
+def test_where_not_even_a_row_fits_the_cpu_packs_the_rest() -> None:
+    """At once, and counted once: what does not fit now will not fit the next row; memory never loses a device."""
     packer = Watched(Device(out_of_memory(unless=lambda _given: False)))
     expect(packer.pack(task(3)), task(3), ON_CPU)
-    assert (packer.reasons, packer.losses) == ([OUT_OF_MEMORY] * 3, 0)
+    assert (packer.reasons, packer.losses) == ([OUT_OF_MEMORY], 0)
 
 
 @pytest.mark.parametrize("error", [ILLEGAL, ValueError("a bug"), MemoryError(), AssertionError()], ids=repr)

@@ -139,7 +139,7 @@ async def test_a_guilty_request_fails_alone_and_tells_nothing_of_the_inside() ->
         assert error.code() is grpc.StatusCode.INTERNAL
         assert "id-77" in (error.details() or "")
         assert "secret" not in str(error)
-        assert server.registry.get_sample_value("trimtab_rejected_total", {"reason": "failed"}) == 1
+        assert server.registry.get_sample_value("trimtab_rejected_total", {"reason": "internal"}) == 1
         await channel.close()
 
 

@@ -91,8 +91,8 @@ def test_settings_are_frozen() -> None:
         (
             ["--max-queue-bytes", "1000"],
             (
-                "--max-queue-bytes = 1000 must be at least --max-message-bytes = 67108864, or a request of that size"
-                " could never be taken"
+                "--max-queue-bytes = 1000 must be at least twice --max-message-bytes = 67108864, or a request of that"
+                " size could never be taken"
             ),
         ),
     ],

@@ -1,9 +1,10 @@
 """trimtab: balanced placements for the experts of Mixture-of-Experts serving clusters.
 
-import trimtab
+Example:
+    ::
 
-with trimtab.Client("placement:50051") as client:
-packing = client.pack(weight, num_packs=32)
+        with trimtab.Client("placement:50051") as client:
+            packing = client.pack(weight, num_packs=32)
 """
 
 from trimtab.answers import Description, Execution, Packing

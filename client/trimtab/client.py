@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import grpc
@@ -20,6 +21,8 @@ from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 
 Priority = Literal["normal", "low"]
 LOCAL = "local"
+_CALLER = re.compile(r"[ -~]{1,128}")
+_MAX_TIMEOUT_SECONDS = 86_400
 _PRIORITIES = {"normal": pb.PRIORITY_UNSPECIFIED, "low": pb.PRIORITY_LOW}
 
 
@@ -45,6 +48,12 @@ def _set(message: Any, name: str, value: Any) -> None:
         raise InvalidArgumentError.of(name, f"{value!r} does not fit: {error}") from None
 
 
+def _check_timeout(timeout: float) -> float:
+    if not isinstance(timeout, (int, float)) or not timeout <= _MAX_TIMEOUT_SECONDS:  # false for nan too
+        raise InvalidArgumentError.of("timeout", f"must be seconds, at most {_MAX_TIMEOUT_SECONDS}, got {timeout!r}")
+    return timeout
+
+
 class _Caller:
     """What both clients share: the settings of every call, and the checks before it."""
 
@@ -66,6 +75,11 @@ class _Caller:
             wait_for_ready: wait for a server until the timeout, rather than fail after the retries.
             max_message_bytes: the largest request sent and answer taken.
         """
+        if not isinstance(target, str) or not target:
+            raise InvalidArgumentError.of("target", f"must be HOST:PORT, a gRPC name or {LOCAL!r}, got {target!r}")
+        if caller is not None and not _CALLER.fullmatch(caller):
+            raise InvalidArgumentError.of("caller", f"must be 1 to 128 printable ASCII characters, got {caller!r}")
+        _check_timeout(timeout)
         self._target = target
         self._timeout = timeout
         self._wait_for_ready = wait_for_ready
@@ -78,7 +92,7 @@ class _Caller:
         if size > self._max_message_bytes:
             rule = f"must be at most max_message_bytes = {self._max_message_bytes} bytes, is {size}"
             raise InvalidArgumentError.of("request", f"{rule}; send the layers in several requests")
-        timeout = self._timeout if timeout is None else timeout
+        timeout = self._timeout if timeout is None else _check_timeout(timeout)
         return {"timeout": timeout, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
 
 

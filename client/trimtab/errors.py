@@ -187,5 +187,7 @@ def from_rpc_error(call: grpc.RpcError) -> TrimtabError:
     if kind is InvalidArgumentError:
         return InvalidArgumentError(_violations(_rich_status(call)) or [Violation("request", message)])
     if kind is OverloadedError:
+        if "larger than max" in message:  # gRPC's own word for a message over a limit; no retry can help
+            return InvalidArgumentError.of("request", message)
         return OverloadedError(message, _retry_after(_rich_status(call)))
     return kind(message)

@@ -93,7 +93,7 @@ def to_array(values: Any, field: str) -> Array:
         InvalidArgumentError: not numbers, ragged lists, or unsigned numbers above what an int64 holds.
     """
     array = _as_numpy(values, field)
-    if array.dtype.newbyteorder("<") in _DATA_TYPES and array.dtype != np.int16:
+    if array.dtype.newbyteorder("<") in _DATA_TYPES and array.dtype.newbyteorder("<") != np.int16:
         return array
     for kinds, size, target in (("f", 2, np.float32), ("iub", 2, np.int32), ("u", 4, np.int64)):
         if array.dtype.kind in kinds and array.dtype.itemsize <= size:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
-from trimtab.errors import CancelledError, DeadlineExceededError, OverloadedError, UnavailableError
+from trimtab.errors import CancelledError, DeadlineExceededError, InternalError, OverloadedError, UnavailableError
 from trimtab_server.clock import Clock
 from trimtab_server.fair_queue import FairQueue, Priority
 from trimtab_server.jobs import AnswerT, Job, ProblemT, Solved
@@ -36,6 +36,10 @@ class Observer(Protocol):
 
 Solve = Callable[[Sequence[ProblemT]], Sequence[AnswerT]]
 RunOnDevice = Callable[..., Awaitable[Any]]
+
+
+_SCAN = 8
+"""Jobs looked at for a batch, per job it may hold: a long queue of unlike jobs must not hold up the event loop."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
         self._idle.set()
         self._draining = False
         self._seconds_per_row = 0.0
+        self._in_hand: list[Job[ProblemT, AnswerT]] = []
         self._owner: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -121,6 +126,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
     async def drain(self) -> None:
         """Take no new work, and wait until all that was taken is answered."""
         self._draining = True
+        self._arrived.set()  # whoever waits for a fuller batch need not
         await self._idle.wait()
 
     async def stop(self) -> None:
@@ -129,8 +135,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
-        for job in self._queue:
-            self._drop(job, UnavailableError("the server stopped before this request's turn; try another"))
+        self._fail_all(UnavailableError("the server stopped before this request was answered; try another"))
 
     def _admit(self, problem: ProblemT, deadline: float | None) -> None:
         error: OverloadedError | UnavailableError | DeadlineExceededError
@@ -168,27 +173,43 @@ class Batcher(Generic[ProblemT, AnswerT]):
             expired = job.deadline is not None and job.deadline <= self._clock.now()
             self._observer.rejected(DeadlineExceededError.reason if expired else CancelledError.reason)
 
-    def _drop(self, job: Job[ProblemT, AnswerT], error: UnavailableError | DeadlineExceededError) -> None:
+    def _drop(self, job: Job[ProblemT, AnswerT], error: Exception) -> None:
         self._queue.discard(job)
         self._count(job, -1)
-        self._observer.rejected(error.reason)
+        self._observer.rejected(getattr(error, "reason", InternalError.reason))
         if not job.reply.done():
             job.reply.set_exception(error)
 
+    def _fail_all(self, error: Exception) -> None:
+        """Whatever waits or is being solved ends with this error."""
+        for job in self._in_hand:
+            if not job.reply.done():
+                job.reply.set_exception(error)
+        while self._queue:
+            (job,) = self._queue.first(1)
+            self._drop(job, error)
+
     async def _own(self) -> None:
         while True:
-            if not self._queue:
-                self._idle.set()
-                self._arrived.clear()
-                await self._arrived.wait()
-                await self._let_more_arrive()
-            batch = self._take_batch()
-            if batch:
-                await self._solve_batch(batch)
+            try:
+                await self._serve_next()
+            except Exception as error:  # noqa: BLE001, PERF203  # a fault of ours must not leave callers waiting for ever
+                self._fail_all(error)
+
+    async def _serve_next(self) -> None:
+        if not self._queue:
+            self._idle.set()
+            self._arrived.clear()
+            await self._arrived.wait()
+            await self._let_more_arrive()
+        self._in_hand = []
+        self._take_batch(self._in_hand)
+        if self._in_hand:
+            await self._solve_batch(self._in_hand)
 
     async def _let_more_arrive(self) -> None:
         end = self._clock.now() + self._limits.max_queue_delay_seconds
-        while self._queued_rows < self._limits.max_batch_rows and (left := end - self._clock.now()) > 0:
+        while not self._is_batch_full() and (left := end - self._clock.now()) > 0:
             self._arrived.clear()
             timer = asyncio.ensure_future(self._clock.sleep(left))
             arrival = asyncio.ensure_future(self._arrived.wait())
@@ -198,26 +219,28 @@ class Batcher(Generic[ProblemT, AnswerT]):
                 timer.cancel()
                 arrival.cancel()
 
-    def _take_batch(self) -> list[Job[ProblemT, AnswerT]]:
-        """The next job in fair order, and those behind it that may share its solve, up to the caps."""
+    def _is_batch_full(self) -> bool:
+        limits = self._limits
+        rows, requests = self._queued_rows, len(self._queue)
+        return self._draining or rows >= limits.max_batch_rows or requests >= limits.max_batch_requests
+
+    def _take_batch(self, batch: list[Job[ProblemT, AnswerT]]) -> None:
+        """Into `batch`: the next job in fair order, and those behind it that may share its solve, up to the caps."""
         now = self._clock.now()
-        batch: list[Job[ProblemT, AnswerT]] = []
         rows = 0
-        for job in self._queue:
+        for job in self._queue.first(_SCAN * self._limits.max_batch_requests):
             if job.deadline is not None and job.deadline <= now:
                 self._drop(job, DeadlineExceededError("the deadline passed while the request waited for the solver"))
             elif not batch or (
-                rows + job.num_rows <= self._limits.max_batch_rows
-                and job.problem.share_key == batch[0].problem.share_key
+                rows + job.num_rows <= self._limits.max_batch_rows and job.share_key == batch[0].share_key
             ):
                 self._queue.take(job)
+                batch.append(job)
                 self._count(job, -1)
                 self._observer.waited(now - job.admitted)
-                batch.append(job)
                 rows += job.num_rows
             if len(batch) == self._limits.max_batch_requests or rows >= self._limits.max_batch_rows:
                 break
-        return batch
 
     async def _solve_batch(self, batch: list[Job[ProblemT, AnswerT]]) -> None:
         started = self._clock.now()
@@ -240,9 +263,13 @@ class Batcher(Generic[ProblemT, AnswerT]):
     async def _isolate(self, batch: list[Job[ProblemT, AnswerT]], error: Exception) -> None:
         """A batch failed: solve its jobs one by one, so that only the guilty one errors."""
         if len(batch) > 1:
+            now = self._clock.now()
             for job in batch:
-                await self._solve_batch([job])
+                if not job.reply.done() and (job.deadline is None or job.deadline > now):
+                    await self._solve_batch([job])
+                elif not job.reply.done():
+                    job.reply.set_exception(DeadlineExceededError("the deadline passed while the batch was solved"))
             return
-        self._observer.rejected("failed")
+        self._observer.rejected(InternalError.reason)
         if not batch[0].reply.done():
             batch[0].reply.set_exception(error)

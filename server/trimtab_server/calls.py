@@ -20,6 +20,7 @@ from trimtab_server.metrics import Metrics
 log = structlog.get_logger()
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_cancelled, _expired = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED
 _OURS = "/trimtab.v1."  # health and reflection are counted by nobody: probes would drown the callers
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -38,8 +39,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not details.method.startswith(_OURS):
             return handler
         service, method = details.method[1:].split("/", 1)
-        for code in ("OK", "INVALID_ARGUMENT"):  # the usual outcomes exist, at 0, before they first happen
-            self._metrics.handled.labels(service, method, code)
         return grpc.unary_unary_rpc_method_handler(self._wrapped(handler, service, method))
 
     def _count(self, service: str, method: str, code: str, seconds: float) -> None:
@@ -60,7 +59,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 return handler.response_serializer(await handler.unary_unary(_parse(handler, raw), context))  # type: ignore[no-any-return]
             except asyncio.CancelledError:
-                code = grpc.StatusCode.CANCELLED.name
+                code = (_expired if _is_past(context) else _cancelled).name
                 raise
             except Exception as caught:  # noqa: BLE001  # nothing of the inside may reach a caller
                 error = _domain_error(caught, request_id)
@@ -75,6 +74,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 asyncio.get_running_loop().call_soon(self._count, service, method, code, seconds)
 
         return call
+
+
+def _is_past(context: Context) -> bool:
+    remaining = context.time_remaining()
+    return remaining is not None and remaining <= 0
 
 
 def _parse(handler: Any, raw: bytes) -> Any:

@@ -18,6 +18,9 @@ from trimtab_server.solvers.problem import ALGORITHM, PackAnswer, Packer, PackOp
 _PRIORITIES: dict[int, Priority] = {pb.PRIORITY_UNSPECIFIED: Priority.NORMAL, pb.PRIORITY_LOW: Priority.LOW}
 _MAX_SUM = float(np.finfo(np.float32).max)
 _MAX_NOISE = 1.0
+_LAYER_BYTES = 3 * 8 + 5
+"""Figures of a layer in an answer: three doubles and a small integer."""
+_HEAD_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class RequestLimits:
     max_items: int
     max_restarts: int
     max_item_steps: int
+    max_message_bytes: int
 
 
 def read_pack(request: pb.PackRequest, limits: RequestLimits) -> tuple[PackProblem, Priority]:
@@ -46,6 +50,8 @@ def read_pack(request: pb.PackRequest, limits: RequestLimits) -> tuple[PackProbl
     steps = num_layers * num_items * options.num_restarts
     product = f"{num_layers} layers x {num_items} items x {options.num_restarts} restarts = {steps}"
     _at_most("weight.shape", product, steps, "max_item_steps", limits)
+    answer_bytes = num_layers * (2 * num_items * wire.answer_dtype(num_items).itemsize + _LAYER_BYTES) + _HEAD_BYTES
+    _at_most("weight.shape", f"the answer's size of {answer_bytes} bytes", answer_bytes, "max_message_bytes", limits)
     _check_packs(request.num_packs, num_items)
     priority = _PRIORITIES.get(request.priority)
     if priority is None:

@@ -41,7 +41,9 @@ def make_packer(device: str = "auto", solver: str = "auto", threads: int = 0) ->
     if solver == "cpu":
         return CpuPacker(threads or None)
     if solver == "cuda" and not _has_triton():
-        raise DeviceError("--solver cuda needs Triton: pip install 'trimtab[cuda]', or --solver torch does without")
+        raise DeviceError(
+            "--solver cuda needs Triton: pip install 'trimtab[server,cuda]', or --solver torch does without"
+        )
     return _take(device, solver)
 
 

@@ -8,8 +8,8 @@ and never none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from sortedcontainers import SortedDict
@@ -40,7 +40,7 @@ _Line = tuple[str, Priority]
 
 
 class FairQueue(Generic[JobT]):
-    """Jobs in fair order. Adding, removing and taking cost the logarithm of the jobs that wait."""
+    """Jobs in fair order. Adding, taking and discarding one cost the logarithm of the jobs that wait."""
 
     def __init__(self) -> None:
         self._jobs: SortedDict = SortedDict()  # ticket (virtual start, arrival) -> job
@@ -52,9 +52,9 @@ class FairQueue(Generic[JobT]):
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def __iter__(self) -> Iterator[JobT]:
-        """The jobs in the order they would be taken."""
-        return iter(list(self._jobs.values()))
+    def first(self, count: int) -> list[JobT]:
+        """So many jobs, in the order they would be taken."""
+        return list(islice(self._jobs.values(), count))
 
     def add(self, job: JobT) -> None:
         """Put a job at the end of its caller's line."""
@@ -77,7 +77,9 @@ class FairQueue(Generic[JobT]):
         if id(job) not in self._tickets:
             return False
         self._remove(job)
-        self._line_end[job.caller, job.priority] -= _cost(job)
+        line = (job.caller, job.priority)
+        if line in self._line_end:  # it is forgotten when it ends in the past, also while a job of it waits
+            self._line_end[line] -= _cost(job)
         self._forget_past_lines()
         return True
 

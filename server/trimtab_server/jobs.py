@@ -54,6 +54,10 @@ class Job(Generic[ProblemT, AnswerT]):
     deadline: float | None
     admitted: float
     reply: asyncio.Future[Solved[AnswerT]] = field(repr=False)
+    share_key: Hashable = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.share_key = self.problem.share_key
 
     @property
     def num_rows(self) -> int:

@@ -24,6 +24,10 @@ _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
 _BALANCEDNESS = (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 1.0)
 
 
+SERVICE = "trimtab.v1.PlacementService"
+METHODS = ("Pack", "Describe")
+
+
 class Metrics:
     """The metrics of one server. Its labels come from the code, never from a client."""
 
@@ -38,6 +42,9 @@ class Metrics:
         self.handled = Counter(
             "grpc_server_handled_total", "RPCs ended, by status.", (*rpc, "grpc_code"), registry=registry
         )
+        for method in METHODS:
+            for code in ("OK", "INVALID_ARGUMENT"):  # the usual outcomes exist, at 0, before they first happen
+                self.handled.labels(SERVICE, method, code)
         self.handling = Histogram(
             "grpc_server_handling_seconds", "Time from request to answer.", rpc, buckets=_SECONDS, registry=registry
         )

@@ -50,7 +50,7 @@ class Server:
         """
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._ready = _SERVING
+        self._ready: int = _SERVING
         packer = packer or make_packer(settings.device, settings.solver, settings.solver_threads)
         self.address = self.metrics_address = ""
         self.registry = CollectorRegistry()
@@ -144,5 +144,7 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError:
-        raise OSError(f"--listen {listen}: can't listen there; is another server running?") from None
+        raise OSError(
+            f"--listen {listen}: can't listen there: the address must be one of this machine, and free"
+        ) from None
     return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"

@@ -43,6 +43,7 @@ class PlacementService(PlacementServiceServicer):
     async def Pack(self, request: pb.PackRequest, context: Context) -> pb.PackResponse:
         """Put the items of every layer into packs."""
         problem, priority = contract.read_pack(request, self._limits)
+        del request  # a third copy of the loads, not to be held while this waits
         structlog.contextvars.bind_contextvars(shape=list(problem.weight.shape), packs=problem.num_packs)
         solved = await self._batcher.submit(
             problem, caller=caller_of(context), priority=priority, deadline=self._deadline(context)

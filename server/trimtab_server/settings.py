@@ -88,10 +88,16 @@ class Settings(BaseSettings):
     max_rows: PositiveInt = Field(4096, description="most layers in a request")
     max_items: Annotated[int, Field(gt=0, le=MAX_ITEMS)] = Field(8192, description="most items in a layer")
     max_restarts: PositiveInt = Field(64, description="most restarts in a request")
-    max_item_steps: PositiveInt = Field(1 << 26, description="most layers times items times restarts in a request")
-    max_message_bytes: PositiveInt = Field(MAX_MESSAGE_BYTES, description="most bytes in a message, either way")
+    max_item_steps: PositiveInt = Field(
+        1 << 24, description="most layers times items times restarts in a request; others wait while one is solved"
+    )
+    max_message_bytes: Annotated[int, Field(gt=0, lt=1 << 31)] = Field(
+        MAX_MESSAGE_BYTES, description="most bytes in a message, either way"
+    )
     max_queue_rows: PositiveInt = Field(16384, description="most layers that wait; beyond it requests are refused")
-    max_queue_bytes: PositiveInt = Field(256 << 20, description="most bytes of loads that wait, likewise")
+    max_queue_bytes: PositiveInt = Field(
+        512 << 20, description="most bytes that wait, likewise (twice those of the loads)"
+    )
     max_batch_rows: PositiveInt = Field(2048, description="most layers in a batch; a larger request goes alone")
     max_batch_requests: PositiveInt = Field(64, description="most requests in a batch; 1 turns batching off")
     max_queue_delay: NonNegativeFloat = Field(
@@ -111,10 +117,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _room_for_one(self) -> Settings:
-        for queue, request in (("max_queue_rows", "max_rows"), ("max_queue_bytes", "max_message_bytes")):
-            if getattr(self, queue) < getattr(self, request):
+        for queue, request, times in (("max_queue_rows", "max_rows", 1), ("max_queue_bytes", "max_message_bytes", 2)):
+            if getattr(self, queue) < times * getattr(self, request):
+                twice = "twice " if times > 1 else ""
                 raise ValueError(
-                    f"{_flag(queue)} = {getattr(self, queue)} must be at least {_flag(request)} = "
+                    f"{_flag(queue)} = {getattr(self, queue)} must be at least {twice}{_flag(request)} = "
                     f"{getattr(self, request)}, or a request of that size could never be taken"
                 )
         return self
@@ -122,7 +129,9 @@ class Settings(BaseSettings):
     @property
     def request_limits(self) -> RequestLimits:
         """What one request may ask for."""
-        return RequestLimits(self.max_rows, self.max_items, self.max_restarts, self.max_item_steps)
+        return RequestLimits(
+            self.max_rows, self.max_items, self.max_restarts, self.max_item_steps, self.max_message_bytes
+        )
 
     @property
     def batch_limits(self) -> BatchLimits:

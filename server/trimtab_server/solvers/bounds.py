@@ -21,7 +21,7 @@ def lower_bound(whole: Integers, num_packs: int) -> npt.NDArray[np.float64]:
     # lightest[:, i] is the sum of the i lightest items
     lightest = np.zeros((len(whole), num_items + 1))
     np.cumsum(ascending, axis=1, out=lightest[:, 1:])
-    shared = np.arange(min(size, (num_items - 1) // num_packs + 1))  # j, and j = 0 is the heaviest item's bound
+    shared = np.arange(size)  # j, and j = 0 is the heaviest item's bound
     start = num_items - shared * num_packs - 1
     heavy = lightest[:, start + shared + 1] - lightest[:, start]
     crowded = heavy + lightest[:, size - shared - 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +17,8 @@ REASONS = (OUT_OF_MEMORY, DEVICE_ERROR)
 class FallbackPacker:
     """Packs on the first packer; what fails there is split and tried again, then packed on the second.
 
-    A task that is too large for the device's memory is halved, down to single rows. After any other failure a tiny
+    A task that is too large for the device's memory is halved until its parts fit; where not even a row does, the
+    rest goes to the second packer. After any other failure a tiny
     task shows whether the device still works; when it does not, it is lost: all further tasks go to the second packer.
     """
 
@@ -46,21 +46,33 @@ class FallbackPacker:
 
     def pack(self, task: PackTask) -> PackResult:
         """Pack every row, wherever it works."""
+        parts: list[PackResult] = []
+        start, size = 0, len(task.whole)
+        while start < len(task.whole):
+            part = task.part(slice(start, start + size))
+            result = self._try_first(part)
+            if result is None and len(part.whole) > 1:
+                size = (len(part.whole) + 1) // 2  # and it stays so: what is left is no smaller
+                continue
+            if result is None:  # not even one row fits: neither will the others
+                part = task.part(slice(start, None))
+                result = self._fall_back(part, OUT_OF_MEMORY)
+            parts.append(result)
+            start += len(part.whole)
+        return _joined(parts)
+
+    def _try_first(self, task: PackTask) -> PackResult | None:
+        """The first packer's answer, the second's where the device fails, None where memory does."""
         if self._lost:
             return self._fall_back(task, DEVICE_ERROR)
         try:
             return self._first.pack(task)
         except torch.OutOfMemoryError:
-            pass  # what the traceback holds of the device's memory has to go first, so not in here
+            return None
         except Exception:  # noqa: BLE001  # a device fails in many ways; a task that breaks both packers raises below
             result = self._fall_back(task, DEVICE_ERROR)
             self._look_for_device()
             return result
-        gc.collect()
-        if len(task.whole) == 1:
-            return self._fall_back(task, OUT_OF_MEMORY)
-        half = len(task.whole) // 2
-        return _joined(self.pack(task.part(slice(0, half))), self.pack(task.part(slice(half, None))))
 
     def _fall_back(self, task: PackTask, reason: str) -> PackResult:
         self._on_fallback(reason)
@@ -74,7 +86,9 @@ class FallbackPacker:
             self._on_lost()
 
 
-def _joined(one: PackResult, other: PackResult) -> PackResult:
-    pack_index, rank_in_pack, winner = (np.concatenate(pair) for pair in zip(one[:3], other[:3], strict=True))
-    solved_by = one if one.device == "cpu" else other  # where a part had to go to the CPU, the answer says so
+def _joined(parts: list[PackResult]) -> PackResult:
+    if len(parts) == 1:
+        return parts[0]
+    pack_index, rank_in_pack, winner = (np.concatenate(arrays) for arrays in zip(*(p[:3] for p in parts), strict=True))
+    solved_by = next((part for part in parts if part.device == "cpu"), parts[0])  # where the CPU had to help, say so
     return PackResult(pack_index, rank_in_pack, winner, solved_by.solver, solved_by.device)

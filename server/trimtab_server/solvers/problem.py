@@ -42,8 +42,8 @@ class PackProblem:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes it holds while it waits."""
-        return int(self.weight.nbytes)
+        """Bytes it holds while it waits: the loads, and gRPC's own copy of the message that brought them."""
+        return 2 * int(self.weight.nbytes)
 
     @property
     def share_key(self) -> Hashable:
