@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import signal
@@ -18,7 +17,6 @@ import pytest
 import torch
 
 import trimtab
-from trimtab import channel
 from trimtab.cli.server_process import ServerProcess, running_server
 
 WEIGHT = np.random.default_rng(0).lognormal(0, 1, (3, 12)).astype(np.float32)
@@ -180,17 +178,6 @@ def test_a_dead_server_is_noticed_by_keepalive() -> None:
         finally:
             os.kill(process.process.pid, signal.SIGCONT)
         same(client.pack(WEIGHT, 4), expected)
-
-
-async def test_pings_during_a_long_call_are_permitted() -> None:
-    """The keepalive interval of the client is one that the server allows: no "too many pings"."""
-    options = {name: value for name, value in channel.channel_options(1) if "keepalive" in name}
-    assert options["grpc.keepalive_time_ms"] == options["grpc.keepalive_timeout_ms"] == 5_000
-    large = np.random.default_rng(0).random((2048, 256))
-    with running_server() as process:
-        async with trimtab.AsyncClient(process.listen, timeout=100) as client:
-            answers = await asyncio.gather(*(client.pack(large, 8, seed=i, num_restarts=16) for i in range(4)))
-        assert len(answers) == 4
 
 
 def test_the_import_is_quiet_and_light() -> None:

@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 
 import trimtab
 from trimtab import wire
+from trimtab.channel import channel_options
 from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
@@ -250,6 +251,19 @@ async def test_a_drain_that_outlasts_its_grace_tells_those_who_wait() -> None:
         assert [result.code() for result in results] == [grpc.StatusCode.UNAVAILABLE] * 2
         packer.gate.set()
         await channel.close()
+
+
+async def test_the_client_s_pings_are_permitted() -> None:
+    """A call outlasts four pings: a server that thought them too many would close the connection after three."""
+    async with serving() as (server, packer):
+        options = [option for option in channel_options(1 << 20) if option[0] != "grpc.enable_retries"]
+        async with grpc.aio.insecure_channel(server.address, [*options, ("grpc.enable_retries", 0)]) as channel:
+            packer.gate.clear()
+            call = asyncio.ensure_future(PlacementServiceStub(channel).Pack(request()))
+            await asyncio.wait({call}, timeout=22)
+            assert not call.done()
+            packer.gate.set()
+            assert (await call).packing.algorithm
 
 
 def test_sigterm_ends_a_process_in_order() -> None:

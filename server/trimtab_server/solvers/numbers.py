@@ -118,9 +118,10 @@ def ordering_keys(
         tables: [tables, restarts, items], from `noise_table`.
         table_index: [rows], the table of each row.
     """
-    keys: npt.NDArray[np.int64] = whole.astype(np.int64)[:, None, :] * tables[table_index]
-    keys >>= KEY_SHIFT
-    keys <<= ITEM_BITS
+    # ((weight * multiplier) >> 14) << 16 in one pass less: times four, and the low bits cleared
+    weight = whole.astype(np.int64) << (ITEM_BITS - KEY_SHIFT)
+    keys: npt.NDArray[np.int64] = weight[:, None, :] * tables[table_index]
+    keys &= -MAX_ITEMS
     keys |= MAX_ITEMS - 1 - np.arange(whole.shape[1])
     return keys
 

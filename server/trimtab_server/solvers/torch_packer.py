@@ -69,7 +69,7 @@ class TorchPacker:
         weight = self._to_device(np.take_along_axis(task.whole, exact, axis=1).astype(np.int64))
         weight = weight.repeat_interleave(num_restarts, 0)
         placed = self._greedy(weight, sequence.flatten(0, 1), task.num_packs)
-        member = placed.sort(dim=1, stable=True).indices.view(-1, task.num_packs, size)
+        member = _members(placed).view(-1, task.num_packs, size)
         target = self._to_device(task.target.astype(np.int64))
         if task.refine:
             refine(weight, member, target.repeat_interleave(num_restarts))
@@ -112,6 +112,13 @@ class TorchPacker:
             lightest += step[item]
             state.scatter_(0, pack, torch.where(count.gather(0, pack) == size, self._infinity, lightest))
         return torch.empty_like(sequence).scatter_(1, sequence, placed.t())
+
+
+def _members(placed: Tensor) -> Tensor:
+    """[states, items]: members by pack, ascending in each, of the packs that they were placed in."""
+    if placed.device.type == "cpu":  # numpy's stable sort of 16-bit numbers is a radix sort, ten times faster
+        return torch.from_numpy(np.argsort(placed.numpy().astype(np.uint16), axis=1, kind="stable"))
+    return placed.sort(dim=1, stable=True).indices
 
 
 def _winner(largest: Tensor, target: Tensor) -> Tensor:
