@@ -53,7 +53,9 @@ test-system: $(READY) ## the tests with foreign tools (after make tools)
 
 bench: $(READY) ## the solver and the service, measured
 	@.venv/bin/python -m benchmarks.solver
+	@.venv/bin/python -m benchmarks.solver --solver torch --no-refine
 	@.venv/bin/python -m benchmarks.service
+	@.venv/bin/python -m benchmarks.service --solver torch --no-refine
 
 bench-solvers: $(READY) ## all solvers over shapes, restarts and batches (some minutes); DEVICE=cuda for a GPU
 	@.venv/bin/python -m benchmarks.solvers --device '$(DEVICE)'
