@@ -214,8 +214,9 @@ def test_a_target_ends_the_search_at_the_lowest_restart_that_reaches_it() -> Non
     ids=["no load", "one item a pack", "one pack", "huge", "wide range", "many packs", "many items", "packs", "two"],
 )
 def test_edges_are_answered(packer: Packer, weight: Integers, num_packs: int) -> None:
-    """The shapes and values at the edge of what is valid."""
+    """The shapes and values at the edge of what is valid, by every solver with the same bytes."""
     answer = solve(packer, weight, num_packs, num_restarts=2)
+    same(answer, solve(CPU, weight, num_packs, num_restarts=2))
     counts = np.apply_along_axis(np.bincount, 1, answer.pack_index, minlength=num_packs)
     assert (counts == weight.shape[1] // num_packs).all()
     assert (answer.lower_bound <= answer.max_load).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,13 @@ from trimtab import wire
 from trimtab.cli.server_process import ServerProcess
 from trimtab.replication import replicate_experts, slot_weight
 
-JUDGE = TRACES.parent / "judge" / "judge.py"
+JUDGE = Path(os.environ.get("TRIMTAB_JUDGE") or TRACES.parent / "judge" / "judge.py")
 NUM_PACKS, NUM_REPLICAS = 32, 288
 
 
 def judged(folder: Path, weight: wire.Array, packing: trimtab.Packing) -> str:
     if not JUDGE.exists():
-        pytest.skip(f"NO JUDGE: {JUDGE} is missing, so nobody independent looked at these answers")
+        pytest.skip(f"NO JUDGE: {JUDGE} is missing (set TRIMTAB_JUDGE), so nobody independent looked at these answers")
     arrays = {"weight": weight, "index": packing.pack_index, "rank": packing.rank_in_pack}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)

@@ -12,9 +12,9 @@ import click
 from trimtab.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 from trimtab.cli import pack as packing
 from trimtab.cli.demo import run_demo
-from trimtab.cli.failures import EXIT_CODES, InputFailure, OneLineGroup, connect, told
+from trimtab.cli.failures import EXIT_CODES, InputFailure, OneLineGroup, told
 from trimtab.cli.tables import make_console, show_description, show_pack
-from trimtab.client import LOCAL
+from trimtab.client import LOCAL, Client
 from trimtab.formats import write_loads
 from trimtab.synthetic import generate_loads
 from trimtab.version import __version__
@@ -147,7 +147,7 @@ def pack_command(
         packing.check_output(output, file)
     with told(target):
         items = packing.read_items(file, replicas)
-        with connect(target) as client:
+        with Client(target) as client:
             effort = {"num_restarts": restarts, "refine": refine, "target_gap": target_gap, "seed": seed}
             report = packing.run_pack(client, items, packs, **effort, timeout=timeout)
     if output is not None:
@@ -185,7 +185,7 @@ def generate_command(*, output: Path, layers: int, experts: int, windows: int | 
 @_json
 def describe_command(target: str, timeout: float, as_json: bool) -> None:
     """Ask and show."""
-    with told(target), connect(target) as client:
+    with told(target), Client(target) as client:
         description = client.describe(timeout=timeout)
     if as_json:
         click.echo(json.dumps(asdict(description)))

@@ -61,7 +61,7 @@ def run_demo(console: Console, name: str, items: Items, num_packs: int) -> None:
     Raises:
         ServerFailure: the server did not come up, did not answer, or did not end as it should.
     """
-    console.print("1. starting a server in its own process ...")
+    console.print("1. starting a server in its own process (the first one on a machine compiles for some seconds) ...")
     begin = time.perf_counter()
     with _serving() as server:
         took = time.perf_counter() - begin

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from trimtab import errors
-from trimtab.client import LOCAL, Client
+from trimtab.client import LOCAL
 from trimtab.formats import LoadFileError
 
 EXIT_INPUT = 2
@@ -66,21 +66,6 @@ class OneLineGroup(click.Group):
 def _report(message: str, exit_code: int) -> int:
     click.echo(f"trimtab: {message}", err=True)
     return exit_code
-
-
-def connect(target: str, **settings: Any) -> Client:
-    """A client, or the plain reason why there is none.
-
-    Raises:
-        TrimtabError: the server's parts are missing in this process.
-        ServerFailure: they are there, and refuse their settings.
-    """
-    try:
-        return Client(target, **settings)
-    except errors.TrimtabError:
-        raise
-    except Exception as error:  # of classes that only the server knows: a TRIMTAB_* variable, a missing device
-        raise ServerFailure(f"can't solve in this process: {' '.join(str(error).split())}") from error
 
 
 @contextmanager
