@@ -88,7 +88,7 @@ def test_the_choice(machine: Any, has: tuple[int, bool], device: str, solver: st
 
 
 HERE_0, HERE_2 = (f"CUDA devices here: {n}; " for n in (0, 2))
-NO_TRITON = "--solver cuda needs Triton: pip install 'trimtab[cuda]', or --solver torch does without"
+NO_TRITON = "--solver cuda needs Triton: pip install 'trimtab[server,cuda]', or --solver torch does without"
 NOT_ON = "--solver {} does not run on --device {}; --solver auto takes one that does"
 
 
