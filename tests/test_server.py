@@ -249,6 +249,7 @@ async def test_a_drain_that_outlasts_its_grace_tells_those_who_wait() -> None:
         await server.stop()
         results: list[Any] = list(await asyncio.gather(running, waiting, return_exceptions=True))
         assert [result.code() for result in results] == [grpc.StatusCode.UNAVAILABLE] * 2
+        assert all("stopped before this request was answered" in result.details() for result in results)
         packer.gate.set()
         await channel.close()
 
