@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from trimtab_server.solvers.numbers import ITEM_BITS, KEY_SHIFT, MAX_ITEMS
 from trimtab_server.solvers.problem import PackTask
+from trimtab_server.solvers.torch_packer import one_thread
 
 Packs = npt.NDArray[np.int64]
 
@@ -67,7 +66,7 @@ class TorchLoop:
 
     def pack(self, task: PackTask) -> Packs:
         """[rows, items]: the pack of each item."""
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             weight = torch.from_numpy(task.whole).to(self._device)
             keys = self._keys(weight, task)
             num_rows, num_restarts, _ = keys.shape
@@ -103,14 +102,3 @@ class TorchLoop:
             room.scatter_(1, pack, left.gather(1, pack) > 0)
             placed[item] = pack[:, 0]
         return placed, load.amax(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Its small operations collapse when several threads fight for the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

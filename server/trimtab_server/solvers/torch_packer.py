@@ -48,7 +48,7 @@ class TorchPacker:
     def pack(self, task: PackTask) -> PackResult:
         """Pack every row, a bounded number of rows at a time."""
         chunk = self._rows_at_once(task)
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             parts = [self._pack_chunk(task.part(slice(i, i + chunk))) for i in range(0, len(task.whole), chunk)]
         pack_index, rank_in_pack, winner = (np.concatenate(part) for part in zip(*parts, strict=True))
         return PackResult(pack_index, rank_in_pack, winner, self.name, self.device)
@@ -134,7 +134,7 @@ def _descending(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Torch on one thread: its loop of small operations collapses when several fight for the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
