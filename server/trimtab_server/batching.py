@@ -197,12 +197,12 @@ class Batcher(Generic[ProblemT, AnswerT]):
                 self._fail_all(error)
 
     async def _serve_next(self) -> None:
+        self._in_hand = []  # an idle server must not hold on to the loads of its last batch
         if not self._queue:
             self._idle.set()
             self._arrived.clear()
             await self._arrived.wait()
             await self._let_more_arrive()
-        self._in_hand = []
         self._take_batch(self._in_hand)
         if self._in_hand:
             await self._solve_batch(self._in_hand)

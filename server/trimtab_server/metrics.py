@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
@@ -24,10 +24,6 @@ _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
 _BALANCEDNESS = (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 1.0)
 
 
-SERVICE = "trimtab.v1.PlacementService"
-METHODS = ("Pack", "Describe")
-
-
 class Metrics:
     """The metrics of one server. Its labels come from the code, never from a client."""
 
@@ -42,9 +38,6 @@ class Metrics:
         self.handled = Counter(
             "grpc_server_handled_total", "RPCs ended, by status.", (*rpc, "grpc_code"), registry=registry
         )
-        for method in METHODS:
-            for code in ("OK", "INVALID_ARGUMENT"):  # the usual outcomes exist, at 0, before they first happen
-                self.handled.labels(SERVICE, method, code)
         self.handling = Histogram(
             "grpc_server_handling_seconds", "Time from request to answer.", rpc, buckets=_SECONDS, registry=registry
         )
@@ -100,6 +93,12 @@ class Metrics:
             ("version", "algorithm", "solver", "device"),
             registry=registry,
         )
+
+    def expect_calls(self, service: str, methods: Iterable[str]) -> None:
+        """Let the usual outcomes of these RPCs exist, at 0, before they first happen."""
+        for method in methods:
+            for code in ("OK", "INVALID_ARGUMENT"):
+                self.handled.labels(service, method, code)
 
     def describe_build(
         self, version: str, algorithm: str, solver: str, device: str, memory_bytes: Callable[[], int]

@@ -29,7 +29,8 @@ from trimtab_server.solvers.problem import ALGORITHM, PackAnswer, Packer, PackPr
 
 log = structlog.get_logger()
 
-SERVICE = pb.DESCRIPTOR.services_by_name["PlacementService"].full_name
+_CONTRACT = pb.DESCRIPTOR.services_by_name["PlacementService"]
+SERVICE = _CONTRACT.full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -55,6 +56,7 @@ class Server:
         self.address = self.metrics_address = ""
         self.registry = CollectorRegistry()
         self._metrics = Metrics(self.registry)
+        self._metrics.expect_calls(SERVICE, _CONTRACT.methods_by_name)
         self._packer = with_fallback(packer, settings.solver_threads, self._fell_back, self._lost_device)
         self.device, self.solver = self._packer.device, self._packer.name
         self._metrics.describe_build(__version__, ALGORITHM, self._packer.name, self.device, self._packer.memory_bytes)
