@@ -54,6 +54,11 @@ class GatedPacker:
             raise RuntimeError("secret of the inside")
         return self._packer.pack(task)
 
+    def hold(self) -> None:
+        """Keep whatever comes from now on."""
+        self.gate.clear()
+        self.begun = threading.Semaphore(0)
+
     async def wait_begun(self) -> None:
         """Until a batch is in the packer's hands."""
         await asyncio.to_thread(self.begun.acquire)
@@ -99,8 +104,7 @@ async def test_what_waits_together_is_solved_together_and_cannot_tell() -> None:
     async with serving() as (server, packer):
         channel, stub = bare_stub(server)
         alone = [(await stub.Pack(request(seed=seed))).packing for seed in range(9)]
-        packer.gate.clear()
-        packer.begun = threading.Semaphore(0)
+        packer.hold()
         first = asyncio.ensure_future(stub.Pack(request()))
         await packer.wait_begun()
         rest = [asyncio.ensure_future(stub.Pack(request(seed=seed))) for seed in range(9)]
@@ -123,8 +127,7 @@ async def test_a_guilty_request_fails_alone_and_tells_nothing_of_the_inside() ->
         channel, stub = bare_stub(server)
         guilty = np.ones((1, 24), np.float64)
         guilty[0, 0] = 23 * GatedPacker.GUILTY
-        packer.gate.clear()
-        packer.begun = threading.Semaphore(0)
+        packer.hold()
         first = asyncio.ensure_future(stub.Pack(request()))
         await packer.wait_begun()
         calls = [
@@ -148,8 +151,7 @@ async def test_a_full_queue_says_when_to_come_back() -> None:
     """RESOURCE_EXHAUSTED with RetryInfo, and the pushback that gRPC's own retries honour."""
     async with serving(max_queue_rows=8, max_rows=8) as (server, packer):
         channel, stub = bare_stub(server)
-        packer.gate.clear()
-        packer.begun = threading.Semaphore(0)
+        packer.hold()
         running = asyncio.ensure_future(stub.Pack(request()))
         await packer.wait_begun()
         waiting = asyncio.ensure_future(stub.Pack(request()))
@@ -174,8 +176,7 @@ async def test_the_client_retries_an_overloaded_server_until_there_is_room() -> 
     weight = np.random.default_rng(1).random((8, 8192))  # 512 KiB
     async with serving(max_queue_rows=8, max_rows=8) as (server, packer):
         async with trimtab.AsyncClient(server.address) as client:
-            packer.gate.clear()
-            packer.begun = threading.Semaphore(0)
+            packer.hold()
             running = asyncio.ensure_future(client.pack(WEIGHT, 4))
             await packer.wait_begun()
             waiting = asyncio.ensure_future(client.pack(weight, 8, num_restarts=1))
@@ -193,8 +194,7 @@ async def test_a_call_that_gives_up_is_forgotten() -> None:
     """A cancelled call leaves the queue; one whose deadline passes is told so."""
     async with serving() as (server, packer):
         channel, stub = bare_stub(server)
-        packer.gate.clear()
-        packer.begun = threading.Semaphore(0)
+        packer.hold()
         running = asyncio.ensure_future(stub.Pack(request()))
         await packer.wait_begun()
         cancelled = stub.Pack(request())
@@ -240,8 +240,7 @@ async def test_a_drain_that_outlasts_its_grace_tells_those_who_wait() -> None:
     """They get UNAVAILABLE, not silence."""
     async with serving(drain_grace=0.05) as (server, packer):
         channel, stub = bare_stub(server)
-        packer.gate.clear()
-        packer.begun = threading.Semaphore(0)
+        packer.hold()
         running = asyncio.ensure_future(stub.Pack(request()))
         await packer.wait_begun()
         waiting = asyncio.ensure_future(stub.Pack(request()))
