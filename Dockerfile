@@ -26,7 +26,8 @@ RUN if [ "${VARIANT}" = cuda ]; then extras="server,cuda"; else extras="server";
     && /opt/trimtab/bin/pip install ".[${extras}]"
 # Compiled here, so that no start waits for it; for any CPU, since the one that runs it is another
 ENV NUMBA_CACHE_DIR=/opt/trimtab/kernels NUMBA_CPU_NAME=generic
-RUN /opt/trimtab/bin/python -c "from trimtab_server.solvers.cpu_packer import CpuPacker; CpuPacker()"
+RUN /opt/trimtab/bin/python -c "from trimtab_server.solvers.cpu_packer import CpuPacker; CpuPacker()" \
+    && /opt/trimtab/bin/python -c "from trimtab_server.solvers.cpu_searcher import CpuSearcher; CpuSearcher()"
 
 FROM ${PYTHON_IMAGE} AS runtime
 ARG VERSION=unknown

@@ -20,10 +20,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Two makes in one checkout set up once, one after the other
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
-.PHONY: help demo serve test lint stubs tools test-system bench bench-solvers bench-memory clean
+.PHONY: help demo serve test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## start a server, pack a load, fire a burst, show what happened; LOADS=FILE packs your own
 	@.venv/bin/trimtab demo $(if $(LOADS),--loads '$(LOADS)')
@@ -59,6 +59,9 @@ bench: $(READY) ## the solver and the service, measured
 
 bench-solvers: $(READY) ## all solvers over shapes, restarts and batches (some minutes); DEVICE=cuda for a GPU
 	@.venv/bin/python -m benchmarks.solvers --device '$(DEVICE)'
+
+bench-rebalance: $(READY) ## rebalancing beside EPLB's way (some minutes); TRIMTAB_TRACES=FOLDER of real loads
+	@.venv/bin/python -m benchmarks.rebalance
 
 bench-memory: $(READY) ## the server's memory over many requests
 	@.venv/bin/python -m benchmarks.memory

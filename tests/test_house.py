@@ -14,7 +14,17 @@ import pytest
 from tests.kept_venv import ROOT
 
 MAX_LINES = 300
-HEAVY = ("torch", "numba", "prometheus_client", "click", "rich", "pydantic", "pydantic_settings", "structlog")
+HEAVY = (
+    "torch",
+    "numba",
+    "prometheus_client",
+    "click",
+    "rich",
+    "matplotlib",
+    "pydantic",
+    "pydantic_settings",
+    "structlog",
+)
 GENERATED = "trimtab.v1."
 
 
@@ -120,7 +130,7 @@ def client_is_light(module: Module) -> list[str]:
 
 def proto_types_end_at_the_door(module: Module) -> list[str]:
     """In the server, only the modules at the wire know the contract's messages."""
-    at_the_wire = [f"trimtab_server.{name}" for name in ("service", "contract", "settings", "server", "local")]
+    at_the_wire = [f"trimtab_server.{name}" for name in ("service", "contract", "rebalance_contract", "checks", "settings", "server", "local")]
     if not module.is_in("trimtab_server") or module.is_in(*at_the_wire):
         return []
     return [
@@ -198,6 +208,7 @@ def test_house_keeps_its_rules(rule: Rule) -> None:
         (client_is_light, "trimtab.client", "try:\n    import torch\nexcept ImportError:\n    torch = None"),
         (client_is_light, "trimtab", "from rich.console import Console"),
         (client_is_light, "trimtab.cli.pack", "import numba"),
+        (client_is_light, "trimtab.cli.replay_plot", "from matplotlib.figure import Figure"),
         (proto_types_end_at_the_door, "trimtab_server.batching", "from trimtab.v1 import placement_pb2 as pb"),
         (proto_types_end_at_the_door, "trimtab_server.metrics", "from trimtab import v1"),
         (environment_is_read_in_settings, "trimtab.client", "import os\nos.environ['A']"),

@@ -5,10 +5,12 @@ Example:
 
         with trimtab.Client("placement:50051") as client:
             packing = client.pack(weight, num_packs=32)
+            placement = client.rebalance(load, num_gpus=32, num_replicas=288, previous=old, max_moves=1800)
 """
 
-from trimtab.answers import Description, Execution, Packing
-from trimtab.client import AsyncClient, Client
+from trimtab.answers import Description, Execution, Packing, Placement
+from trimtab.async_client import AsyncClient
+from trimtab.client import Client
 from trimtab.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -36,6 +38,7 @@ __all__ = [
     "OverloadedError",
     "Packing",
     "PermissionDeniedError",
+    "Placement",
     "TrimtabError",
     "UnauthenticatedError",
     "UnavailableError",

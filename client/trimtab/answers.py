@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from trimtab import wire
+from trimtab.replication import count_replicas, slots_of_experts
 from trimtab.v1 import placement_pb2 as pb
+
+_PLACEMENT_FIGURES = (
+    "balancedness_before",
+    "balancedness_after",
+    "bound",
+    "latest_balancedness_before",
+    "latest_balancedness_after",
+    "latest_bound",
+)
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,59 @@ class Packing:
         return _ratio(self.max_load, self.lower_bound) - 1
 
 
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where every expert goes, and what that gains.
+
+    Figures of a layer without load, and those of "before" where there was no previous placement, are nan.
+    """
+
+    physical_to_logical: npt.NDArray[np.int64]
+    """[num_layers, num_replicas]: the expert of each slot, -1 on inactive GPUs and where a slot stays empty."""
+    num_experts: int
+    """Logical experts of a layer."""
+    balancedness_before: npt.NDArray[np.float64]
+    """[num_layers]: of the previous placement, mean over the windows."""
+    balancedness_after: npt.NDArray[np.float64]
+    """[num_layers]: of this placement, mean over the windows."""
+    bound: npt.NDArray[np.float64]
+    """[num_layers]: no placement on these slots has a higher balancedness; mean over the windows."""
+    latest_balancedness_before: npt.NDArray[np.float64]
+    """[num_layers]: of the previous placement, in the latest window."""
+    latest_balancedness_after: npt.NDArray[np.float64]
+    """[num_layers]: of this placement, in the latest window."""
+    latest_bound: npt.NDArray[np.float64]
+    """[num_layers]: the bound in the latest window."""
+    moves: npt.NDArray[np.int64]
+    """[num_layers]: copies held now and not before; all of them where there was no previous placement."""
+    layer_order: npt.NDArray[np.int64]
+    """[num_layers]: the layers by what they gain, best first."""
+    curve: npt.NDArray[np.float64]
+    """[points, 2]: moves of the whole request, and the balancedness that they would have bought; ascending."""
+    hierarchy: str
+    """`global` or `hierarchical`: whether groups stay together on a node."""
+    algorithm: str
+    """Name and revision; it changes when answers change."""
+    execution: Execution
+
+    @cached_property
+    def logical_count(self) -> npt.NDArray[np.int64]:
+        """[num_layers, num_experts]: replicas of each expert."""
+        return count_replicas(self.physical_to_logical, self.num_experts)
+
+    @cached_property
+    def logical_to_physical(self) -> npt.NDArray[np.int64]:
+        """[num_layers, num_experts, most replicas of any]: the slots of each expert, ascending, padded with -1."""
+        return slots_of_experts(self.physical_to_logical, self.num_experts)
+
+
 @dataclass(frozen=True)
 class Description:
-    """What a server is: its version, algorithm, solvers with their devices, and limits by name."""
+    """What a server is: its version, algorithms, solvers with their devices, and limits by name."""
 
     server_version: str
     algorithm: str
+    rebalance_algorithm: str
     solvers: tuple[tuple[str, str], ...]
     limits: dict[str, int]
 
@@ -92,6 +150,29 @@ def read_packing(response: pb.PackResponse) -> Packing:
     )
 
 
+def read_placement(response: pb.RebalanceResponse, num_experts: int) -> Placement:
+    """The placement of an answer.
+
+    Raises:
+        InvalidArgumentError: the answer is not what the contract says (from another service, say).
+    """
+    placement = response.placement
+    name = "physical_to_logical"
+    slots = wire.decode(placement.physical_to_logical, name, ndim=(2,), data_types=wire.ANSWER_TYPES)
+    hierarchy = pb.Hierarchy.Name(placement.hierarchy).removeprefix("HIERARCHY_").lower()
+    return Placement(
+        physical_to_logical=slots.astype(np.int64),
+        num_experts=num_experts,
+        **{field: np.array(getattr(placement, field)) for field in _PLACEMENT_FIGURES},
+        moves=np.array(placement.moves, np.int64),
+        layer_order=np.array(placement.layer_order, np.int64),
+        curve=np.array([(point.moves, point.balancedness) for point in placement.curve]).reshape(-1, 2),
+        hierarchy=hierarchy,
+        algorithm=placement.algorithm,
+        execution=_read_execution(response.execution),
+    )
+
+
 def _read_execution(execution: pb.Execution) -> Execution:
     return Execution(**{field.name: getattr(execution, field.name) for field in execution.DESCRIPTOR.fields})
 
@@ -101,6 +182,7 @@ def read_description(response: pb.DescribeResponse) -> Description:
     return Description(
         server_version=response.server_version,
         algorithm=response.algorithm,
+        rebalance_algorithm=response.rebalance_algorithm,
         solvers=tuple((solver.name, solver.device) for solver in response.solvers),
         limits={field.name: getattr(response.limits, field.name) for field in response.limits.DESCRIPTOR.fields},
     )

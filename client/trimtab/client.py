@@ -1,51 +1,35 @@
-"""The clients: `Client` blocks, `AsyncClient` awaits; the same methods, options and errors."""
+"""`Client` blocks; what it shares with `AsyncClient` stands here too."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import re
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
-import grpc.aio
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in the standard library from Python 3.11 on
 
-from trimtab import channel, wire
-from trimtab.answers import Description, Packing, read_description, read_packing
+from trimtab import channel
+from trimtab.answers import Description, Packing, Placement, read_description, read_packing, read_placement
 from trimtab.errors import InvalidArgumentError, TrimtabError, from_rpc_error
+from trimtab.requests import HierarchyName, PriorityName, pack_request, rebalance_request
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 
-Priority = Literal["normal", "low"]
 LOCAL = "local"
 _CALLER = re.compile(r"[ -~]{1,128}")
 _MAX_TIMEOUT_SECONDS = 86_400
-_PRIORITIES = {"normal": pb.PRIORITY_UNSPECIFIED, "low": pb.PRIORITY_LOW}
 
 
-class _Request(Protocol):
-    def ByteSize(self) -> int: ...  # noqa: N802  # protobuf's name
+class Request(Protocol):
+    """A message of the contract."""
 
-
-def _pack_request(weight: Any, num_packs: int, priority: Priority, **options: Any) -> pb.PackRequest:
-    if priority not in _PRIORITIES:
-        raise InvalidArgumentError.of("priority", f"must be one of {', '.join(_PRIORITIES)}, got {priority!r}")
-    request = pb.PackRequest(weight=wire.encode(wire.to_array(weight, "weight")), priority=_PRIORITIES[priority])
-    _set(request, "num_packs", num_packs)
-    for name, value in options.items():
-        if value is not None:
-            _set(request.options, name, value)
-    return request
-
-
-def _set(message: Any, name: str, value: Any) -> None:
-    try:
-        setattr(message, name, value)
-    except (ValueError, TypeError) as error:  # a number that the field cannot hold, in protobuf's words
-        raise InvalidArgumentError.of(name, f"{value!r} does not fit: {error}") from None
+    def ByteSize(self) -> int:  # noqa: N802  # protobuf's name
+        """Its size on the wire."""
+        ...
 
 
 def _check_timeout(timeout: float) -> float:
@@ -54,7 +38,7 @@ def _check_timeout(timeout: float) -> float:
     return timeout
 
 
-class _Caller:
+class Caller:
     """What both clients share: the settings of every call, and the checks before it."""
 
     def __init__(
@@ -87,7 +71,12 @@ class _Caller:
         self._metadata = (("x-trimtab-caller", caller),) if caller else ()
         self._options = channel.channel_options(max_message_bytes)
 
-    def _call_arguments(self, request: _Request, timeout: float | None) -> dict[str, Any]:
+    def call_arguments(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """What a stub's method takes beside the request.
+
+        Raises:
+            InvalidArgumentError: the request is too large, or the timeout no timeout.
+        """
         size = request.ByteSize()
         if size > self._max_message_bytes:
             rule = f"must be at most max_message_bytes = {self._max_message_bytes} bytes, is {size}"
@@ -96,7 +85,12 @@ class _Caller:
         return {"timeout": timeout, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
 
 
-def _local_stub() -> Any:
+def local_stub() -> Any:
+    """What solves in this process.
+
+    Raises:
+        TrimtabError: the server's parts are not installed.
+    """
     try:
         return importlib.import_module("trimtab_server.local").LocalStub()
     except ImportError as error:
@@ -105,19 +99,19 @@ def _local_stub() -> Any:
         ) from error
 
 
-class Client(_Caller):
+class Client(Caller):
     """A client that blocks; safe to share between threads. Use it as a context manager, or call `close`."""
 
     def __init__(self, target: str = channel.DEFAULT_TARGET, **settings: Any) -> None:
         super().__init__(target, **settings)
         self._channel: grpc.Channel | None = None
         if target == LOCAL:
-            self._stub = _local_stub()
+            self._stub = local_stub()
         else:
             self._channel = grpc.insecure_channel(target, self._options)
             self._stub = PlacementServiceStub(self._channel)
 
-    __init__.__doc__ = _Caller.__init__.__doc__
+    __init__.__doc__ = Caller.__init__.__doc__
 
     def pack(
         self,
@@ -130,7 +124,7 @@ class Client(_Caller):
         seed: int = 0,
         refine: bool | None = None,
         target_gap: float | None = None,
-        priority: Priority = "normal",
+        priority: PriorityName = "normal",
         timeout: float | None = None,
     ) -> Packing:
         """Put the items of every layer into packs of equal item count, the heaviest as light as can be.
@@ -153,7 +147,7 @@ class Client(_Caller):
             DeadlineExceededError: no answer within the timeout.
             UnavailableError: no server there.
         """
-        request = _pack_request(
+        request = pack_request(
             weight,
             num_packs,
             priority,
@@ -166,13 +160,87 @@ class Client(_Caller):
         )
         return read_packing(self._call(self._stub.Pack, request, timeout))
 
+    def rebalance(
+        self,
+        load: Any,
+        *,
+        num_gpus: int,
+        num_replicas: int,
+        num_nodes: int = 1,
+        num_groups: int = 1,
+        hierarchy: HierarchyName = "automatic",
+        previous: Any = None,
+        max_moves: int | None = None,
+        min_gain: float | None = None,
+        inactive_gpus: Sequence[int] = (),
+        gpu_speed: Sequence[float] | None = None,
+        allow_duplicates: bool = False,
+        num_restarts: int | None = None,
+        noise_min: float | None = None,
+        noise_max: float | None = None,
+        seed: int = 0,
+        refine: bool | None = None,
+        target_gap: float | None = None,
+        priority: PriorityName = "normal",
+        timeout: float | None = None,
+    ) -> Placement:
+        """Place the experts of every layer on GPUs: from nothing, or from the placement in force with few moves.
+
+        Args:
+            load: [num_layers, num_experts], or [num_windows, num_layers, num_experts] with the latest window last;
+                numpy, torch or nested lists, finite and at least 0, in any unit.
+            num_gpus: GPUs of the cluster, inactive ones too.
+            num_replicas: slots of a layer; a multiple of num_gpus, at least num_experts.
+            num_nodes: nodes, of equally many consecutive GPUs.
+            num_groups: groups, of equally many consecutive experts.
+            hierarchy: whether groups stay together on a node: `global`, `hierarchical`, or `automatic`: where they can.
+            previous: [num_layers, num_replicas], the expert of each slot now, -1 where it is empty.
+            max_moves: most copies to move, over all layers; 0 only evaluates. By default as many as it takes.
+            min_gain: a layer that would gain less balancedness keeps its placement.
+            inactive_gpus: GPUs that are dead or leaving; their experts come back on the others.
+            gpu_speed: [num_gpus], in any unit: one that is half as fast gets half the load.
+            allow_duplicates: whether a GPU may hold an expert twice.
+            num_restarts, noise_min, noise_max, seed, refine: how to pack what is placed from nothing, as in `pack`.
+            target_gap: a gap to the bound that is good enough, where a search ends; 1e-4 by default.
+            priority: `low` yields to normal requests.
+            timeout: seconds; the client's own where not given.
+
+        Raises:
+            InvalidArgumentError: the request breaks a rule; names the field.
+            OverloadedError: the server's queue stayed full through all retries.
+            DeadlineExceededError: no answer within the timeout.
+            UnavailableError: no server there.
+        """
+        request = rebalance_request(
+            load,
+            num_gpus=num_gpus,
+            num_replicas=num_replicas,
+            num_nodes=num_nodes,
+            num_groups=num_groups,
+            hierarchy=hierarchy,
+            previous=previous,
+            max_moves=max_moves,
+            min_gain=min_gain,
+            inactive_gpus=inactive_gpus,
+            gpu_speed=gpu_speed,
+            allow_duplicates=allow_duplicates,
+            priority=priority,
+            num_restarts=num_restarts,
+            noise_min=noise_min,
+            noise_max=noise_max,
+            seed=seed,
+            refine=refine,
+            target_gap=target_gap,
+        )
+        return read_placement(self._call(self._stub.Rebalance, request, timeout), request.load.shape[-1])
+
     def describe(self, *, timeout: float | None = None) -> Description:
         """What the server is: version, algorithm, solvers and limits."""
         return read_description(self._call(self._stub.Describe, pb.DescribeRequest(), timeout))
 
-    def _call(self, method: Any, request: _Request, timeout: float | None) -> Any:
+    def _call(self, method: Any, request: Request, timeout: float | None) -> Any:
         try:
-            return method(request, **self._call_arguments(request, timeout))
+            return method(request, **self.call_arguments(request, timeout))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
@@ -186,70 +254,3 @@ class Client(_Caller):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class AsyncClient(_Caller):
-    """A client that awaits; make it and use it inside one event loop."""
-
-    def __init__(self, target: str = channel.DEFAULT_TARGET, **settings: Any) -> None:
-        super().__init__(target, **settings)
-        self._channel: grpc.aio.Channel | None = None
-        if target == LOCAL:
-            self._stub = _local_stub()
-        else:
-            self._channel = grpc.aio.insecure_channel(target, self._options)
-            self._stub = PlacementServiceStub(self._channel)
-
-    __init__.__doc__ = _Caller.__init__.__doc__
-
-    async def pack(
-        self,
-        weight: Any,
-        num_packs: int,
-        *,
-        num_restarts: int | None = None,
-        noise_min: float | None = None,
-        noise_max: float | None = None,
-        seed: int = 0,
-        refine: bool | None = None,
-        target_gap: float | None = None,
-        priority: Priority = "normal",
-        timeout: float | None = None,
-    ) -> Packing:
-        """As `Client.pack`."""
-        request = _pack_request(
-            weight,
-            num_packs,
-            priority,
-            num_restarts=num_restarts,
-            noise_min=noise_min,
-            noise_max=noise_max,
-            seed=seed,
-            refine=refine,
-            target_gap=target_gap,
-        )
-        return read_packing(await self._call(self._stub.Pack, request, timeout))
-
-    async def describe(self, *, timeout: float | None = None) -> Description:
-        """As `Client.describe`."""
-        return read_description(await self._call(self._stub.Describe, pb.DescribeRequest(), timeout))
-
-    async def _call(self, method: Any, request: _Request, timeout: float | None) -> Any:
-        arguments = self._call_arguments(request, timeout)
-        if self._channel is None:
-            return await asyncio.to_thread(method, request, **arguments)
-        try:
-            return await method(request, **arguments)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
-
-    async def close(self) -> None:
-        """Give the connection back."""
-        if self._channel is not None:
-            await self._channel.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()

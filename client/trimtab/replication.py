@@ -1,4 +1,4 @@
-"""Replicas for the hottest experts: which logical expert each slot holds, before slots are packed onto GPUs.
+"""Replicas: which logical expert each slot holds before slots are packed onto GPUs, and the maps of a placement.
 
 The greedy rule of DeepSeek's EPLB (`replicate_experts` in deepseek-ai/EPLB): each further replica goes to the expert
 whose replicas carry the most load each.
@@ -64,6 +64,28 @@ def slot_weight(load: Any, physical_to_logical: Experts, logical_count: Experts)
     share = _checked_load(load) / logical_count
     weight: npt.NDArray[np.float64] = np.take_along_axis(share, physical_to_logical, axis=1)
     return weight
+
+
+def count_replicas(physical_to_logical: Experts, num_experts: int) -> Experts:
+    """[num_layers, num_experts]: replicas of each expert in a placement [num_layers, num_replicas], -1 being none."""
+    num_layers = len(physical_to_logical)
+    cells = np.where(physical_to_logical < 0, num_experts, physical_to_logical)
+    cells = cells + np.arange(num_layers)[:, None] * (num_experts + 1)
+    counts = np.bincount(cells.ravel(), minlength=num_layers * (num_experts + 1))
+    return counts.reshape(num_layers, num_experts + 1)[:, :num_experts]
+
+
+def slots_of_experts(physical_to_logical: Experts, num_experts: int) -> Experts:
+    """[num_layers, num_experts, most replicas of any]: the slots of each expert, ascending, padded with -1."""
+    logical_count = count_replicas(physical_to_logical, num_experts)
+    found = np.full((*logical_count.shape, max(int(logical_count.max(initial=0)), 1)), -1, np.int64)
+    layer, slot = np.nonzero(physical_to_logical >= 0)
+    expert = physical_to_logical[layer, slot]
+    order = np.lexsort((slot, expert, layer))
+    layer, slot, expert = layer[order], slot[order], expert[order]
+    first = np.cumsum(logical_count.ravel()) - logical_count.ravel()
+    found[layer, expert, np.arange(len(slot)) - first[layer * num_experts + expert]] = slot
+    return found
 
 
 def _checked_load(load: Any) -> npt.NDArray[np.float64]:

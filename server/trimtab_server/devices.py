@@ -5,16 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from trimtab_server.solvers.cpu_packer import CpuPacker
 from trimtab_server.solvers.fallback import FallbackPacker
-from trimtab_server.solvers.packing import solve_packs
-from trimtab_server.solvers.problem import Packer, PackProblem
+from trimtab_server.solvers.problem import Packer
 from trimtab_server.solvers.torch_packer import TorchPacker
-
-_WARM_UP_LAYERS = 58
 
 
 class DeviceError(Exception):
@@ -84,9 +80,3 @@ def _device(device: str, solver: str) -> str:
 
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
-
-
-def warm_up(packer: Packer) -> None:
-    """Solve once, so that no request pays for compiling, loading code and first allocations."""
-    weight = np.random.default_rng(0).random((_WARM_UP_LAYERS, 288))
-    solve_packs([PackProblem(weight, 32)], packer)

@@ -8,11 +8,12 @@ from typing import Any
 
 from trimtab.errors import TrimtabError
 from trimtab.v1 import placement_pb2 as pb
-from trimtab_server import contract
+from trimtab_server import contract, rebalance_contract
 from trimtab_server.devices import DeviceError, make_packer, with_fallback
+from trimtab_server.engine import Engine
 from trimtab_server.jobs import Solved
 from trimtab_server.settings import SettingsError, read_settings
-from trimtab_server.solvers.packing import solve_packs
+from trimtab_server.solvers.cpu_searcher import CpuSearcher
 
 
 class LocalStub:
@@ -30,17 +31,25 @@ class LocalStub:
         except (SettingsError, DeviceError) as error:
             raise TrimtabError(f"target 'local': {error}") from None
         self._packer = with_fallback(packer, settings.solver_threads, lambda _reason: None, lambda: None)
+        self._engine = Engine(self._packer, CpuSearcher(settings.solver_threads or None))
         self._solving = threading.Lock()  # as a server does: one solve at a time on the device
 
     def Pack(self, request: pb.PackRequest, **_: Any) -> pb.PackResponse:
         """As the RPC; the timeout is not kept, since nothing is waited for."""
         problem, _priority = contract.read_pack(request, self._settings.request_limits)
+        return contract.write_pack(self._solve(problem))
+
+    def Rebalance(self, request: pb.RebalanceRequest, **_: Any) -> pb.RebalanceResponse:
+        """As the RPC, likewise."""
+        problem, _priority = rebalance_contract.read_rebalance(request, self._settings.request_limits)
+        return rebalance_contract.write_rebalance(self._solve(problem))
+
+    def _solve(self, problem: Any) -> Solved[Any]:
         arrived = time.monotonic()
         with self._solving:
             started = time.monotonic()
-            (answer,) = solve_packs([problem], self._packer)
-        solved = Solved(answer, started - arrived, time.monotonic() - started, 1, problem.num_rows)
-        return contract.write_pack(solved)
+            (answer,) = self._engine.solve([problem])
+        return Solved(answer, started - arrived, time.monotonic() - started, 1, problem.num_rows)
 
     def Describe(self, request: pb.DescribeRequest, **_: Any) -> pb.DescribeResponse:  # noqa: ARG002
         """As the RPC."""

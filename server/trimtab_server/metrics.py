@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
@@ -11,7 +12,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from trimtab_server.solvers.fallback import REASONS
-from trimtab_server.solvers.problem import PackAnswer, PackProblem
+from trimtab_server.solvers.placement import PlacementAnswer
+from trimtab_server.solvers.problem import PackAnswer
 
 # Factors of about 2 from a compiled solve of one layer to the default client timeout: a percentile read from them is
 # off by at most that factor, and the count of series stays small.
@@ -20,6 +22,8 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 
 _ROWS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 # Powers of two up to the default cap of a batch.
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
+# From a few swaps to every slot of DeepSeek-V3 (16,704), and what is larger still.
+_MOVES = (0, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 # Balancedness is mostly above 0.9 once packed, and what matters there is the distance to 1.
 _BALANCEDNESS = (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 1.0)
 
@@ -65,9 +69,22 @@ class Metrics:
         )
         self.balancedness = Histogram(
             "trimtab_balancedness",
-            "Mean load over max load, mean over the layers of a request; before: as the request lists its items.",
+            "Mean load over max load, mean over the layers of a request; before: pack: as the request lists its items; "
+            "rebalance: the previous placement.",
             ("operation", "stage"),
             buckets=_BALANCEDNESS,
+            registry=registry,
+        )
+        self.moves = Histogram(
+            "trimtab_moves",
+            "Copies that a rebalance from a previous placement moves.",
+            buckets=_MOVES,
+            registry=registry,
+        )
+        self.layers_changed = Histogram(
+            "trimtab_layers_changed",
+            "Layers that a rebalance from a previous placement changes.",
+            buckets=(0, *_ROWS),
             registry=registry,
         )
         self.winning_restart = Counter(
@@ -109,12 +126,22 @@ class Metrics:
 
     def observe_pack(self, answer: PackAnswer) -> None:
         """The quality of a packing; a request without any load has none to tell."""
-        for stage, value in (("before", answer.balancedness_before), ("after", answer.balancedness)):
-            if not math.isnan(value):
-                self.balancedness.labels("pack", stage).observe(value)
+        self._observe_balancedness("pack", answer)
         first = int((answer.winning_restart == 0).sum())
         self.winning_restart.labels("first").inc(first)
         self.winning_restart.labels("noisy").inc(answer.winning_restart.size - first)
+
+    def observe_rebalance(self, answer: PlacementAnswer) -> None:
+        """The quality of a placement, and where there was one before, what it takes to get there."""
+        self._observe_balancedness("rebalance", answer)
+        if answer.has_previous:
+            self.moves.observe(int(answer.moves.sum()))
+            self.layers_changed.observe(int(answer.changed.sum()))
+
+    def _observe_balancedness(self, operation: str, answer: PackAnswer | PlacementAnswer) -> None:
+        for stage, value in (("before", answer.balancedness_before), ("after", answer.balancedness)):
+            if not math.isnan(value):
+                self.balancedness.labels(operation, stage).observe(value)
 
     def rejected(self, reason: str) -> None:
         """A request ended without an answer."""
@@ -134,8 +161,8 @@ class BatchMetrics:
         self._metrics.queue_rows.set(num_rows)
         self._metrics.queue_bytes.set(num_bytes)
 
-    def solved(self, problems: Sequence[PackProblem], answers: Sequence[PackAnswer], seconds: float) -> None:
+    def solved(self, problems: Sequence[Any], answers: Sequence[Any], seconds: float) -> None:
         """A batch was solved."""
         self._metrics.batch_requests.observe(len(problems))
         self._metrics.batch_rows.observe(sum(problem.num_rows for problem in problems))
-        self._metrics.solve.labels("pack", answers[0].solver).observe(seconds)
+        self._metrics.solve.labels(problems[0].operation, answers[0].solver).observe(seconds)

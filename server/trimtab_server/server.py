@@ -20,12 +20,13 @@ from trimtab.version import __version__
 from trimtab_server.batching import Batcher
 from trimtab_server.calls import CallInterceptor
 from trimtab_server.clock import Clock, SystemClock
-from trimtab_server.devices import make_packer, warm_up, with_fallback
+from trimtab_server.devices import make_packer, with_fallback
+from trimtab_server.engine import AnyAnswer, AnyProblem, Engine
 from trimtab_server.metrics import BatchMetrics, Metrics
 from trimtab_server.service import PlacementService
 from trimtab_server.settings import Settings
-from trimtab_server.solvers.packing import solve_packs
-from trimtab_server.solvers.problem import ALGORITHM, PackAnswer, Packer, PackProblem
+from trimtab_server.solvers.cpu_searcher import CpuSearcher
+from trimtab_server.solvers.problem import ALGORITHM, Packer
 
 log = structlog.get_logger()
 
@@ -62,8 +63,9 @@ class Server:
         self._metrics.describe_build(__version__, ALGORITHM, self._packer.name, self.device, self._packer.memory_bytes)
         self._device_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         clock = clock or SystemClock()
-        self._batcher: Batcher[PackProblem, PackAnswer] = Batcher(
-            partial(solve_packs, packer=self._packer),
+        self._engine = Engine(self._packer, CpuSearcher(settings.solver_threads or None))
+        self._batcher: Batcher[AnyProblem, AnyAnswer] = Batcher(
+            self._engine.solve,
             partial(self._loop.run_in_executor, self._device_thread),
             settings.batch_limits,
             BatchMetrics(self._metrics),
@@ -96,7 +98,7 @@ class Server:
         self.address = _bind(self._grpc, self._settings.listen)
         self._batcher.start()
         await self._grpc.start()
-        await self._loop.run_in_executor(self._device_thread, warm_up, self._packer)
+        await self._loop.run_in_executor(self._device_thread, self._engine.warm_up)
         await self._health.set(SERVICE, self._ready)  # the warm-up may have lost the device
 
     def _fell_back(self, reason: str) -> None:

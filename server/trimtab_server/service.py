@@ -10,12 +10,15 @@ import structlog
 
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceServicer
-from trimtab_server import contract
+from trimtab_server import contract, rebalance_contract
 from trimtab_server.batching import Batcher
 from trimtab_server.clock import Clock
+from trimtab_server.engine import AnyAnswer, AnyProblem
+from trimtab_server.fair_queue import Priority
+from trimtab_server.jobs import Solved
 from trimtab_server.metrics import Metrics
 from trimtab_server.settings import Settings
-from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem
+from trimtab_server.solvers.problem import Packer
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,7 +30,7 @@ class PlacementService(PlacementServiceServicer):
 
     def __init__(
         self,
-        batcher: Batcher[PackProblem, PackAnswer],
+        batcher: Batcher[AnyProblem, AnyAnswer],
         packer: Packer,
         settings: Settings,
         metrics: Metrics,
@@ -45,6 +48,27 @@ class PlacementService(PlacementServiceServicer):
         problem, priority = contract.read_pack(request, self._limits)
         del request  # a third copy of the loads, not to be held while this waits
         structlog.contextvars.bind_contextvars(shape=list(problem.weight.shape), packs=problem.num_packs)
+        solved = await self._solve(problem, priority, context)
+        asyncio.get_running_loop().call_soon(self._metrics.observe_pack, solved.answer)  # after the answer is sent
+        return contract.write_pack(solved)
+
+    async def Rebalance(self, request: pb.RebalanceRequest, context: Context) -> pb.RebalanceResponse:
+        """Place the experts of every layer on GPUs."""
+        problem, priority = rebalance_contract.read_rebalance(request, self._limits)
+        del request  # as above
+        structlog.contextvars.bind_contextvars(
+            shape=list(problem.load.shape), replicas=problem.num_replicas, gpus=problem.num_gpus
+        )
+        solved = await self._solve(problem, priority, context)
+        structlog.contextvars.bind_contextvars(moves=int(solved.answer.moves.sum()))
+        asyncio.get_running_loop().call_soon(self._metrics.observe_rebalance, solved.answer)
+        return rebalance_contract.write_rebalance(solved)
+
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:  # noqa: ARG002
+        """Tell what this server is."""
+        return self._description
+
+    async def _solve(self, problem: Any, priority: Priority, context: Context) -> Solved[Any]:
         solved = await self._batcher.submit(
             problem, caller=caller_of(context), priority=priority, deadline=self._deadline(context)
         )
@@ -53,12 +77,7 @@ class PlacementService(PlacementServiceServicer):
             solve_seconds=round(solved.solve_seconds, 6),
             batch_requests=solved.batch_requests,
         )
-        asyncio.get_running_loop().call_soon(self._metrics.observe_pack, solved.answer)  # after the answer is sent
-        return contract.write_pack(solved)
-
-    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:  # noqa: ARG002
-        """Tell what this server is."""
-        return self._description
+        return solved
 
     def _deadline(self, context: Context) -> float | None:
         remaining = context.time_remaining()

@@ -21,7 +21,7 @@ from trimtab.channel import MAX_MESSAGE_BYTES
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.version import __version__
 from trimtab_server.batching import BatchLimits
-from trimtab_server.contract import RequestLimits
+from trimtab_server.checks import RequestLimits
 from trimtab_server.solvers.numbers import MAX_ITEMS
 
 _EXAMPLES = """\
@@ -89,7 +89,8 @@ class Settings(BaseSettings):
     max_items: Annotated[int, Field(gt=0, le=MAX_ITEMS)] = Field(8192, description="most items in a layer")
     max_restarts: PositiveInt = Field(64, description="most restarts in a request")
     max_item_steps: PositiveInt = Field(
-        1 << 24, description="most layers times items times restarts in a request; others wait while one is solved"
+        1 << 24,
+        description="most layers times items times restarts (or windows) in a request; others wait while one is solved",
     )
     max_message_bytes: Annotated[int, Field(gt=0, lt=1 << 31)] = Field(
         MAX_MESSAGE_BYTES, description="most bytes in a message, either way"

@@ -19,6 +19,12 @@ class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRIORITY_UNSPECIFIED: _ClassVar[Priority]
     PRIORITY_LOW: _ClassVar[Priority]
+
+class Hierarchy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HIERARCHY_UNSPECIFIED: _ClassVar[Hierarchy]
+    HIERARCHY_GLOBAL: _ClassVar[Hierarchy]
+    HIERARCHY_HIERARCHICAL: _ClassVar[Hierarchy]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_INT16: DataType
 DATA_TYPE_INT32: DataType
@@ -27,6 +33,9 @@ DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_FLOAT64: DataType
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_LOW: Priority
+HIERARCHY_UNSPECIFIED: Hierarchy
+HIERARCHY_GLOBAL: Hierarchy
+HIERARCHY_HIERARCHICAL: Hierarchy
 
 class Tensor(_message.Message):
     __slots__ = ("data_type", "shape", "data")
@@ -110,6 +119,82 @@ class PackResponse(_message.Message):
     execution: Execution
     def __init__(self, packing: _Optional[_Union[Packing, _Mapping]] = ..., execution: _Optional[_Union[Execution, _Mapping]] = ...) -> None: ...
 
+class RebalanceRequest(_message.Message):
+    __slots__ = ("load", "num_replicas", "num_gpus", "num_nodes", "num_groups", "hierarchy", "previous", "max_moves", "min_gain", "inactive_gpus", "gpu_speed", "allow_duplicates", "options", "priority")
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    NUM_GPUS_FIELD_NUMBER: _ClassVar[int]
+    NUM_NODES_FIELD_NUMBER: _ClassVar[int]
+    NUM_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    HIERARCHY_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MOVES_FIELD_NUMBER: _ClassVar[int]
+    MIN_GAIN_FIELD_NUMBER: _ClassVar[int]
+    INACTIVE_GPUS_FIELD_NUMBER: _ClassVar[int]
+    GPU_SPEED_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    load: Tensor
+    num_replicas: int
+    num_gpus: int
+    num_nodes: int
+    num_groups: int
+    hierarchy: Hierarchy
+    previous: Tensor
+    max_moves: int
+    min_gain: float
+    inactive_gpus: _containers.RepeatedScalarFieldContainer[int]
+    gpu_speed: _containers.RepeatedScalarFieldContainer[float]
+    allow_duplicates: bool
+    options: PackOptions
+    priority: Priority
+    def __init__(self, load: _Optional[_Union[Tensor, _Mapping]] = ..., num_replicas: _Optional[int] = ..., num_gpus: _Optional[int] = ..., num_nodes: _Optional[int] = ..., num_groups: _Optional[int] = ..., hierarchy: _Optional[_Union[Hierarchy, str]] = ..., previous: _Optional[_Union[Tensor, _Mapping]] = ..., max_moves: _Optional[int] = ..., min_gain: _Optional[float] = ..., inactive_gpus: _Optional[_Iterable[int]] = ..., gpu_speed: _Optional[_Iterable[float]] = ..., allow_duplicates: bool = ..., options: _Optional[_Union[PackOptions, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+
+class CurvePoint(_message.Message):
+    __slots__ = ("moves", "balancedness")
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    BALANCEDNESS_FIELD_NUMBER: _ClassVar[int]
+    moves: int
+    balancedness: float
+    def __init__(self, moves: _Optional[int] = ..., balancedness: _Optional[float] = ...) -> None: ...
+
+class Placement(_message.Message):
+    __slots__ = ("physical_to_logical", "balancedness_before", "balancedness_after", "bound", "latest_balancedness_before", "latest_balancedness_after", "latest_bound", "moves", "layer_order", "curve", "hierarchy", "algorithm")
+    PHYSICAL_TO_LOGICAL_FIELD_NUMBER: _ClassVar[int]
+    BALANCEDNESS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    BALANCEDNESS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    LATEST_BALANCEDNESS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    LATEST_BALANCEDNESS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    LATEST_BOUND_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    LAYER_ORDER_FIELD_NUMBER: _ClassVar[int]
+    CURVE_FIELD_NUMBER: _ClassVar[int]
+    HIERARCHY_FIELD_NUMBER: _ClassVar[int]
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    physical_to_logical: Tensor
+    balancedness_before: _containers.RepeatedScalarFieldContainer[float]
+    balancedness_after: _containers.RepeatedScalarFieldContainer[float]
+    bound: _containers.RepeatedScalarFieldContainer[float]
+    latest_balancedness_before: _containers.RepeatedScalarFieldContainer[float]
+    latest_balancedness_after: _containers.RepeatedScalarFieldContainer[float]
+    latest_bound: _containers.RepeatedScalarFieldContainer[float]
+    moves: _containers.RepeatedScalarFieldContainer[int]
+    layer_order: _containers.RepeatedScalarFieldContainer[int]
+    curve: _containers.RepeatedCompositeFieldContainer[CurvePoint]
+    hierarchy: Hierarchy
+    algorithm: str
+    def __init__(self, physical_to_logical: _Optional[_Union[Tensor, _Mapping]] = ..., balancedness_before: _Optional[_Iterable[float]] = ..., balancedness_after: _Optional[_Iterable[float]] = ..., bound: _Optional[_Iterable[float]] = ..., latest_balancedness_before: _Optional[_Iterable[float]] = ..., latest_balancedness_after: _Optional[_Iterable[float]] = ..., latest_bound: _Optional[_Iterable[float]] = ..., moves: _Optional[_Iterable[int]] = ..., layer_order: _Optional[_Iterable[int]] = ..., curve: _Optional[_Iterable[_Union[CurvePoint, _Mapping]]] = ..., hierarchy: _Optional[_Union[Hierarchy, str]] = ..., algorithm: _Optional[str] = ...) -> None: ...
+
+class RebalanceResponse(_message.Message):
+    __slots__ = ("placement", "execution")
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    placement: Placement
+    execution: Execution
+    def __init__(self, placement: _Optional[_Union[Placement, _Mapping]] = ..., execution: _Optional[_Union[Execution, _Mapping]] = ...) -> None: ...
+
 class DescribeRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -143,13 +228,15 @@ class Limits(_message.Message):
     def __init__(self, max_rows: _Optional[int] = ..., max_items: _Optional[int] = ..., max_restarts: _Optional[int] = ..., max_item_steps: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_queue_rows: _Optional[int] = ..., max_queue_bytes: _Optional[int] = ..., max_batch_rows: _Optional[int] = ...) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("server_version", "algorithm", "solvers", "limits")
+    __slots__ = ("server_version", "algorithm", "solvers", "limits", "rebalance_algorithm")
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     ALGORITHM_FIELD_NUMBER: _ClassVar[int]
     SOLVERS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    REBALANCE_ALGORITHM_FIELD_NUMBER: _ClassVar[int]
     server_version: str
     algorithm: str
     solvers: _containers.RepeatedCompositeFieldContainer[Solver]
     limits: Limits
-    def __init__(self, server_version: _Optional[str] = ..., algorithm: _Optional[str] = ..., solvers: _Optional[_Iterable[_Union[Solver, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    rebalance_algorithm: str
+    def __init__(self, server_version: _Optional[str] = ..., algorithm: _Optional[str] = ..., solvers: _Optional[_Iterable[_Union[Solver, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., rebalance_algorithm: _Optional[str] = ...) -> None: ...

@@ -20,6 +20,11 @@ class PlacementServiceStub(object):
                 request_serializer=trimtab_dot_v1_dot_placement__pb2.PackRequest.SerializeToString,
                 response_deserializer=trimtab_dot_v1_dot_placement__pb2.PackResponse.FromString,
                 )
+        self.Rebalance = channel.unary_unary(
+                '/trimtab.v1.PlacementService/Rebalance',
+                request_serializer=trimtab_dot_v1_dot_placement__pb2.RebalanceRequest.SerializeToString,
+                response_deserializer=trimtab_dot_v1_dot_placement__pb2.RebalanceResponse.FromString,
+                )
         self.Describe = channel.unary_unary(
                 '/trimtab.v1.PlacementService/Describe',
                 request_serializer=trimtab_dot_v1_dot_placement__pb2.DescribeRequest.SerializeToString,
@@ -33,6 +38,13 @@ class PlacementServiceServicer(object):
 
     def Pack(self, request, context):
         """Puts the items of every layer into packs of equal item count, so that the heaviest pack is as light as can be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rebalance(self, request, context):
+        """Places the experts of every layer on GPUs: from nothing, or from the placement in force with few moves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -52,6 +64,11 @@ def add_PlacementServiceServicer_to_server(servicer, server):
                     servicer.Pack,
                     request_deserializer=trimtab_dot_v1_dot_placement__pb2.PackRequest.FromString,
                     response_serializer=trimtab_dot_v1_dot_placement__pb2.PackResponse.SerializeToString,
+            ),
+            'Rebalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rebalance,
+                    request_deserializer=trimtab_dot_v1_dot_placement__pb2.RebalanceRequest.FromString,
+                    response_serializer=trimtab_dot_v1_dot_placement__pb2.RebalanceResponse.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -83,6 +100,23 @@ class PlacementService(object):
         return grpc.experimental.unary_unary(request, target, '/trimtab.v1.PlacementService/Pack',
             trimtab_dot_v1_dot_placement__pb2.PackRequest.SerializeToString,
             trimtab_dot_v1_dot_placement__pb2.PackResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Rebalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/trimtab.v1.PlacementService/Rebalance',
+            trimtab_dot_v1_dot_placement__pb2.RebalanceRequest.SerializeToString,
+            trimtab_dot_v1_dot_placement__pb2.RebalanceResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ class PackProblem:
     weight: npt.NDArray[Any]
     num_packs: int
     options: PackOptions = field(default_factory=PackOptions)
+
+    operation: ClassVar[str] = "pack"
 
     @property
     def num_rows(self) -> int:

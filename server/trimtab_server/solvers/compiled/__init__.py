@@ -1,4 +1,4 @@
-"""The restart packer, compiled for the CPU by numba; `rows.solve_rows` is the whole of it.
+"""The restart packer and the search of placements, compiled for the CPU by numba: `rows.solve_rows`, `walks.walk_rows`.
 
 Compiled code is kept on disk, so that a server starts without compiling. Numba trusts what it kept as long as the file
 of the function itself is unchanged, and does not look at the files it calls into: so the folder is named after the
@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ def _drop_damaged(folder: Path) -> None:
 
 CACHE_FOLDER = _usable_folder()
 """Where compiled code is kept; None where nothing is and nothing can be written, so that each start compiles."""
+
+
+def load_compiled(use: Callable[[], object]) -> None:
+    """Load what `use` calls, or compile it and keep it."""
+    try:
+        use()
+    except Exception:  # noqa: BLE001  # whatever a corrupt file of compiled code does to its reader
+        forget_compiled()
+        use()
+    keep_compiled()
 
 
 def keep_compiled() -> None:

@@ -1,0 +1,64 @@
+"""The search on CPU threads, compiled."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from trimtab_server.solvers.compiled import load_compiled
+from trimtab_server.solvers.compiled.replicas import replicate_rows
+from trimtab_server.solvers.compiled.search import Trail
+from trimtab_server.solvers.compiled.walks import walk_rows
+from trimtab_server.solvers.placement import RebalanceProblem, SearchTask, Walks
+from trimtab_server.solvers.placing import solve_rebalances
+from trimtab_server.solvers.problem import Packer
+from trimtab_server.solvers.row_threads import RowThreads
+
+
+class CpuSearcher:
+    """The search of placements on CPU threads; see `placement.Searcher`."""
+
+    name = "cpu"
+    device = "cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        """Compile, or load what was compiled before.
+
+        Args:
+            threads: how many work on a task, the calling one among them; by default one a CPU, at most 8.
+        """
+        self._threads = RowThreads(threads)
+        load_compiled(self._use_all)
+
+    def _use_all(self) -> None:
+        one = np.ones((1, 2, 2))
+        replicate_rows(one[0], 1, np.zeros((2, 2), np.int32), np.ones((2, 2)))
+        problem = RebalanceProblem(one.transpose(1, 0, 2), 2, 1, previous=np.array([[0, 1]], np.int32), max_moves=0)
+        solve_rebalances([problem], cast("Packer", None), self)  # with a previous placement nothing is packed
+
+    def search(self, task: SearchTask) -> Walks:
+        """Search every row."""
+        shape = (len(task.whole), task.max_steps + 1)
+        trail = Trail(
+            np.empty((*shape, 2), np.int32), np.empty((*shape, 2), np.int32), np.empty(shape, np.int32), np.empty(shape)
+        )
+        base = np.empty_like(task.start)
+        entries = np.empty(len(task.whole), np.int32)
+
+        def solve(part: slice) -> None:
+            walk_rows(
+                task.whole[part],
+                task.speed[part],
+                task.node,
+                task.home[part],
+                task.start[part],
+                task.gap[part],
+                task.duplicates,
+                base[part],
+                Trail(*(array[part] for array in trail)),
+                entries[part],
+            )
+
+        self._threads.run(len(task.whole), solve)
+        return Walks(base, trail, entries)
