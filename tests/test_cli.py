@@ -12,10 +12,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
+from tests.command import NOBODY, failed, ok, run
 from trimtab import Client
-from trimtab.cli import commands
 from trimtab.cli.server_process import ServerProcess
 from trimtab.errors import (
     InternalError,
@@ -29,7 +28,6 @@ from trimtab.replication import replicate_experts, slot_weight
 from trimtab.synthetic import generate_loads
 from trimtab.version import __version__
 
-NOBODY = "127.0.0.1:1"  # a port that nothing listens on
 LAYERS, EXPERTS = 6, 32
 
 
@@ -49,29 +47,6 @@ def silent() -> Iterator[str]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-def run(*arguments: Any, columns: int | None = None) -> Result:
-    """The command in this process; anything but an exit is a bug, and raised."""
-    environment = {"COLUMNS": str(columns) if columns else None}
-    return CliRunner().invoke(commands.trimtab, [str(a) for a in arguments], env=environment, catch_exceptions=False)
-
-
-def ok(*arguments: Any, columns: int | None = None) -> str:
-    """What a run that must succeed prints; it says nothing on standard error."""
-    result = run(*arguments, columns=columns)
-    assert (result.exit_code, result.stderr) == (0, ""), result.output
-    return result.stdout
-
-
-def failed(result: Result, exit_code: int) -> str:
-    """The one line of a run that must fail."""
-    assert result.exit_code == exit_code, result.output
-    assert result.stdout == ""
-    line, rest = result.stderr.split("\n", 1)
-    assert rest == ""
-    assert line.startswith("trimtab: ")
-    return line
 
 
 def pack_json(*arguments: Any) -> dict[str, Any]:
@@ -227,7 +202,7 @@ BAD_PACKS: list[tuple[list[str], str]] = [
     (["--packs", "4", "-o", "a.txt"], "-o a.txt: must end in .npz"),
     (["--packs", "4", "-o", "no/a.npz"], "-o no/a.npz: there is no folder no"),
     (["--packs", "4", "-o", "folder.npz"], "-o folder.npz: is a folder"),
-    (["--packs", "4", "-o", "loads.npz"], "-o loads.npz: is the file with the loads; name another"),
+    (["--packs", "4", "-o", "loads.npz"], "-o loads.npz: is a file with loads; name another"),
 ]
 
 
@@ -367,7 +342,9 @@ def test_describe_tells_what_the_server_is(server: ServerProcess) -> None:
     assert found["solvers"] == [["cpu", "cpu"]]
 
 
-@pytest.mark.parametrize("command", [[], ["pack"], ["generate"], ["describe"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["pack"], ["rebalance"], ["replay"], ["generate"], ["describe"], ["demo"]], ids=str
+)
 def test_help_has_examples_and_exit_codes(command: list[str]) -> None:
     """Each command shows how it is typed, and what its exit codes mean."""
     text = " ".join(ok(*command, "--help").split())
@@ -389,7 +366,7 @@ def test_nothing_heavy_is_imported() -> None:
     code = "import sys; {}; print([name for name in {} if name in sys.modules])"
     for statement, names in (
         ("import trimtab, trimtab.formats, trimtab.synthetic, trimtab.replication", ["click", "rich", "torch"]),
-        ("import trimtab.cli.commands", ["torch", "trimtab_server"]),
+        ("import trimtab.cli.commands", ["torch", "trimtab_server", "matplotlib"]),
     ):
         ran = subprocess.run(
             [sys.executable, "-c", code.format(statement, names)],

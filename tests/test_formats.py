@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trimtab.errors import TrimtabError
-from trimtab.formats import READERS, WRITERS, LoadFileError, read_loads, write_loads
+from trimtab.formats import READERS, WRITERS, FileError, read_loads, write_loads
 from trimtab.synthetic import generate_loads
 
 LOAD = generate_loads(3, 8)
@@ -200,7 +200,7 @@ def test_bad_files_are_told_apart(tmp_path: Path, name: str, make: Make, message
     """Each ends in one error of our own, one line that names the file and begins as expected."""
     path = tmp_path / name
     make(path)
-    with pytest.raises(LoadFileError) as caught:
+    with pytest.raises(FileError) as caught:
         read_loads(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
@@ -220,7 +220,7 @@ def test_a_file_without_the_right_to_read_it(
 
     (tmp_path / name).write_bytes(b"x")
     monkeypatch.setattr(where, refuse)
-    with pytest.raises(LoadFileError, match=r"can't be read \(Permission denied\)"):
+    with pytest.raises(FileError, match=r"can't be read \(Permission denied\)"):
         read_loads(tmp_path / name)
 
 
@@ -236,7 +236,7 @@ def test_an_archive_cannot_run_code(tmp_path: Path) -> None:
     npz(load=np.array([[Evil()]], object))(tmp_path / "a.npz")
     pt(Evil())(tmp_path / "a.pt")
     for ending in (".npy", ".npz", ".pt"):
-        with pytest.raises(LoadFileError):
+        with pytest.raises(FileError):
             read_loads(tmp_path / f"a{ending}")
     assert not trace.exists()
 
@@ -252,7 +252,7 @@ def test_an_archive_cannot_run_code(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_written_is_told(tmp_path: Path, name: str, message: str) -> None:
     """A kind that is only read, or a folder that is not there."""
-    with pytest.raises(LoadFileError) as caught:
+    with pytest.raises(FileError) as caught:
         write_loads(tmp_path / name, LOAD)
     assert message in str(caught.value)
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from trimtab.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
 from trimtab.cli import pack as packing
 from trimtab.cli.demo import run_demo
-from trimtab.cli.failures import EXIT_CODES, InputFailure, OneLineGroup, told
+from trimtab.cli.failures import EXIT_CODES, OneLineGroup, told
+from trimtab.cli.files import check_output, make_loads
+from trimtab.cli.options import (
+    FILE,
+    SLOTS,
+    effort_options,
+    json_option,
+    target_option,
+    timeout_option,
+)
+from trimtab.cli.rebalance_command import rebalance_command
+from trimtab.cli.replay_command import replay_command
 from trimtab.cli.tables import make_console, show_description, show_pack
-from trimtab.client import LOCAL, Client
+from trimtab.client import Client
 from trimtab.formats import write_loads
 from trimtab.synthetic import generate_loads
 from trimtab.version import __version__
 
-_MOST_ITEMS = 65_536
-"""No server takes more items in a layer."""
-_MOST_LOADS = 1 << 27
-"""1 GiB of counts: more is a slip of the hand."""
-_MOST_SECONDS = 86_400.0
-
-_CAPTION = "trimtab's commands: how well a load packs, what a server is, loads to try it with, and a demo of it all."
+_CAPTION = """trimtab's commands: where experts go and what that gains, what a server is, loads to try it with, and a
+demo of it all.
+"""
 _PACK = """Pack the experts of a load file evenly onto GPUs (or nodes).
 
 FILE holds loads [layers, experts], or [windows, layers, experts], which are summed: .json with "logical_count",
@@ -57,7 +63,7 @@ Examples:
   trimtab describe
   trimtab describe --target placement:50051 --json
 """
-_DEMO = """Start a server, pack a DeepSeek-V3-sized load, fire a burst, stop it.
+_DEMO = """Start a server, pack a DeepSeek-V3-sized load, fire a burst, rebalance after a drift, stop it.
 
 The load is 58 layers of 256 experts, replicated to 288 slots, unless --loads names a file. Nothing is left running.
 
@@ -66,39 +72,6 @@ Examples:
   trimtab demo
   trimtab demo --loads loads.json
 """
-
-
-def _check_target(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if value != LOCAL and (":" not in value or any(c.isspace() for c in value)):
-        raise click.BadParameter(f"must be HOST:PORT, as {DEFAULT_TARGET}, or {LOCAL}, got {value!r}")
-    return value
-
-
-def _check_seconds(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
-    if not 0 < value <= _MOST_SECONDS or math.isnan(value):
-        raise click.BadParameter(f"must be above 0 and at most {_MOST_SECONDS:g}, got {value:g}")
-    return value
-
-
-_target = click.option(
-    "--target",
-    metavar="HOST:PORT|local",
-    default=DEFAULT_TARGET,
-    show_default=True,
-    callback=_check_target,
-    help="The server to ask, or 'local' to solve in this process.",
-)
-_timeout = click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=float,
-    default=DEFAULT_TIMEOUT_SECONDS,
-    show_default=True,
-    callback=_check_seconds,
-    help="How long to wait for an answer.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-_file = click.Path(path_type=Path)
 
 
 @click.group(cls=OneLineGroup, invoke_without_command=True, help=_CAPTION, epilog=EXIT_CODES)
@@ -111,21 +84,18 @@ def trimtab(context: click.Context) -> None:
 
 
 @trimtab.command("pack", help=_PACK, epilog=EXIT_CODES)
-@click.argument("file", type=_file)
+@click.argument("file", type=FILE)
 @click.option("--packs", type=int, required=True, help="Packs per layer; divides the number of items.")
-@click.option("--replicas", type=click.IntRange(1, _MOST_ITEMS), help="Replicate the hottest experts to so many slots.")
-@_target
-@click.option("--restarts", type=int, help="Orderings tried per layer.  [default: the server's]")
-@click.option("--refine/--no-refine", default=True, show_default=True, help="Improve each by swaps.")
-@click.option("--target-gap", type=float, help="A gap to the bound that is good enough.  [default: the server's]")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Chooses the noise.")
-@_timeout
-@_json
+@click.option("--replicas", type=SLOTS, help="Replicate the hottest experts to so many slots.")
+@target_option
+@effort_options
+@timeout_option
+@json_option
 @click.option(
     "-o",
     "--output",
     metavar="OUT.npz",
-    type=_file,
+    type=FILE,
     help="Write pack_index, rank_in_pack, weight and, with --replicas, physical_to_logical.",
 )
 def pack_command(
@@ -134,22 +104,17 @@ def pack_command(
     packs: int,
     replicas: int | None,
     target: str,
-    restarts: int | None,
-    refine: bool,
-    target_gap: float | None,
-    seed: int,
-    timeout: float,
     as_json: bool,
     output: Path | None,
+    **options: Any,
 ) -> None:
     """Read, pack, write, show."""
     if output is not None:
-        packing.check_output(output, file)
+        check_output("-o", output, ".npz", [file])
     with told(target):
         items = packing.read_items(file, replicas)
         with Client(target) as client:
-            effort = {"num_restarts": restarts, "refine": refine, "target_gap": target_gap, "seed": seed}
-            report = packing.run_pack(client, items, packs, **effort, timeout=timeout)
+            report = packing.run_pack(client, items, packs, **options)
     if output is not None:
         packing.save_packing(report, output)
     if as_json:
@@ -162,7 +127,7 @@ def pack_command(
 
 
 @trimtab.command("generate", help=_GENERATE, epilog=EXIT_CODES)
-@click.option("-o", "--output", metavar="FILE", type=_file, required=True, help="Where to: .npz, .npy or .json.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, required=True, help="Where to: .npz, .npy or .json.")
 @click.option("--layers", type=int, default=58, show_default=True, help="Layers.")
 @click.option("--experts", type=int, default=256, show_default=True, help="Experts in a layer.")
 @click.option("--windows", type=int, help="Samples in time.  [default: one, without that dimension]")
@@ -170,19 +135,16 @@ def pack_command(
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same loads.")
 def generate_command(*, output: Path, layers: int, experts: int, windows: int | None, drift: float, seed: int) -> None:
     """Make and write."""
-    size = layers * experts * (windows or 1)
-    if size > _MOST_LOADS:
-        raise InputFailure(f"{size} loads are too many; make at most {_MOST_LOADS} at once")
     with told(str(output)):
-        load = generate_loads(layers, experts, windows, drift, seed)
+        load = make_loads(layers, experts, windows, drift, seed)
         write_loads(output, load)
     click.echo(f"{output}: {' x '.join(map(str, load.shape))} loads, seed {seed}")
 
 
 @trimtab.command("describe", help=_DESCRIBE, epilog=EXIT_CODES)
-@_target
-@_timeout
-@_json
+@target_option
+@timeout_option
+@json_option
 def describe_command(target: str, timeout: float, as_json: bool) -> None:
     """Ask and show."""
     with told(target), Client(target) as client:
@@ -194,13 +156,15 @@ def describe_command(target: str, timeout: float, as_json: bool) -> None:
 
 
 @trimtab.command("demo", help=_DEMO, epilog=EXIT_CODES)
-@click.option("--loads", metavar="FILE", type=_file, help="Real loads, as for `trimtab pack`.  [default: generated]")
+@click.option("--loads", metavar="FILE", type=FILE, help="Real loads, as for `trimtab pack`.  [default: generated]")
 @click.option("--packs", type=int, default=32, show_default=True, help="Packs per layer.")
-@click.option(
-    "--replicas", type=click.IntRange(1, _MOST_ITEMS), default=288, show_default=True, help="Slots per layer."
-)
+@click.option("--replicas", type=SLOTS, default=288, show_default=True, help="Slots per layer.")
 def demo_command(loads: Path | None, packs: int, replicas: int) -> None:
     """Read or make the loads, then the demo."""
     with told("the demo's server"):
         items = packing.read_items(loads, replicas) if loads else packing.make_items(generate_loads(), replicas)
     run_demo(make_console(), str(loads or "generated loads"), items, packs)
+
+
+trimtab.add_command(rebalance_command)
+trimtab.add_command(replay_command)

@@ -1,4 +1,4 @@
-"""What `trimtab demo` shows: a real server, one packing, a burst, and the metrics that moved."""
+"""What `trimtab demo` shows: a real server, one packing, a burst, a rebalance, and the metrics that moved."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ import numpy as np
 from rich.console import Console
 
 from trimtab.answers import Packing
+from trimtab.async_client import AsyncClient
+from trimtab.cli.demo_drift import BUDGET, Drifted, rebalance_drifted, show_drifted
 from trimtab.cli.demo_metrics import Series, moved_rows, read_series
 from trimtab.cli.failures import ServerFailure, told
+from trimtab.cli.figures import mean_and_worst
 from trimtab.cli.pack import Items, PackReport, run_pack
 from trimtab.cli.server_process import ServerProcess, ServerProcessError, running_server
 from trimtab.cli.tables import show_pack, show_table
-from trimtab.client import AsyncClient, Client
+from trimtab.client import Client
 
 NUM_ALONE = 16
 NUM_BURST = 64
@@ -61,7 +64,7 @@ def run_demo(console: Console, name: str, items: Items, num_packs: int) -> None:
     Raises:
         ServerFailure: the server did not come up, did not answer, or did not end as it should.
     """
-    console.print("1. starting a server in its own process (the first one on a machine compiles for some seconds) ...")
+    console.print("1. starting a server in its own process (the first on a machine compiles for a minute or so) ...")
     begin = time.perf_counter()
     with _serving() as server:
         took = time.perf_counter() - begin
@@ -71,11 +74,12 @@ def run_demo(console: Console, name: str, items: Items, num_packs: int) -> None:
         with told(server.listen):
             report = _pack(console, server, name, items, num_packs)
             burst = _burst(console, server, report)
+            drifted = _drift(console, server, report)
         rows = moved_rows(before, _scrape(server))
-        show_table(console, "4. the metrics that moved", "metric", "count", "mean", rows=rows)
+        show_table(console, "5. the metrics that moved", "metric", "count", "mean", rows=rows)
         console.print()
         _stop(console, server)
-    _sum_up(console, report, burst)
+    _sum_up(console, report, burst, drifted)
 
 
 @contextmanager
@@ -132,17 +136,25 @@ async def _fire(target: str, report: PackReport) -> Burst:
         return Burst(alone, middle - begin, together, time.perf_counter() - middle)
 
 
+def _drift(console: Console, server: ServerProcess, report: PackReport) -> Drifted:
+    console.print()
+    console.print(f"4. the load drifts; rebalancing within {BUDGET:.0%} of the slots, and from nothing instead ...")
+    with Client(server.listen, timeout=_TIMEOUT, caller=_CALLER) as client:
+        drifted = rebalance_drifted(client, report)
+    show_drifted(console, drifted)
+    return drifted
+
+
 def _stop(console: Console, server: ServerProcess) -> None:
-    console.print("5. stopping the server with SIGTERM ...")
+    console.print("6. stopping the server with SIGTERM ...")
     code = server.stop()
     if code != 0:
         raise ServerFailure(f"the demo's server ended with exit code {code}, not 0")
     console.print("   it drained and ended with exit code 0")
 
 
-def _sum_up(console: Console, report: PackReport, burst: Burst) -> None:
-    before = report.mean_and_worst(report.before, low_is_bad=True)
-    after = report.mean_and_worst(report.packing.balancedness, low_is_bad=True)
+def _sum_up(console: Console, report: PackReport, burst: Burst, drifted: Drifted) -> None:
+    before, after = mean_and_worst(report.before), mean_and_worst(report.packing.balancedness)
     console.print()
     if before and after:
         console.print(f"Balancedness went from {before[0]:.3f} to {after[0]:.4f}, mean over the layers with load.")
@@ -152,3 +164,12 @@ def _sum_up(console: Console, report: PackReport, burst: Burst) -> None:
         f"second; one at a time it was {burst.alone_rate:.0f} per second."
     )
     console.print("The answer was the same bytes alone and in a batch.")
+    begin, end = (
+        mean_and_worst(drifted.rebalanced.balancedness_before),
+        mean_and_worst(drifted.rebalanced.balancedness_after),
+    )
+    if begin and end:
+        console.print(
+            f"After the drift, {drifted.rebalanced.moves.sum():,} moves took balancedness from {begin[0]:.3f} to "
+            f"{end[0]:.4f}; a placement from nothing would have made {drifted.fresh_moves:,}."
+        )

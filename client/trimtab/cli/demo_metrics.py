@@ -9,7 +9,8 @@ Series = dict[tuple[str, str], float]
 
 _LINE = re.compile(r"([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)")
 _OURS = ("trimtab_", "grpc_server_handled_total")
-_SERVICE = re.compile(r'grpc_service="[^"]*",?|,grpc_service="[^"]*"(?=})')  # it is the same in every line, and long
+_LONG = re.compile(r'grpc_service="[^"]*",?|,grpc_service="[^"]*"(?=})|(?<=[{,])grpc_')
+"""What is the same in every line: the service, and the beginnings of labels."""
 
 
 def read_series(page: str) -> Series:
@@ -29,5 +30,5 @@ def moved_rows(before: Series, after: Series) -> list[tuple[str, str, str]]:
         if name.endswith("_count"):
             rows.append((name.removesuffix("_count") + labels, f"{change:.0f}", f"{total / change:.4g}"))
         elif name.endswith("_total"):
-            rows.append((name + _SERVICE.sub("", labels), f"{change:.0f}", ""))
+            rows.append((name + _LONG.sub("", labels), f"{change:.0f}", ""))
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import click
 
 from trimtab import errors
 from trimtab.client import LOCAL
-from trimtab.formats import LoadFileError
+from trimtab.formats import FileError
 
 EXIT_INPUT = 2
 EXIT_SERVER = 3
@@ -20,7 +21,18 @@ EXIT_STOPPED = 130
 EXIT_CODES = "Exit codes: 0 done; 2 wrong usage or bad input; 3 the server is not there, or it refused."
 
 _FLAGS = {
+    "load": "LOADS",
     "num_packs": "--packs",
+    "num_gpus": "--gpus",
+    "num_nodes": "--nodes",
+    "num_groups": "--groups",
+    "hierarchy": "--hierarchy",
+    "previous": "--previous",
+    "max_moves": "--max-moves",
+    "min_gain": "--min-gain",
+    "inactive_gpus": "--inactive-gpus",
+    "gpu_speed": "--gpu-speed",
+    "allow_duplicates": "--allow-duplicates",
     "num_replicas": "--replicas",
     "num_layers": "--layers",
     "num_experts": "--experts",
@@ -28,10 +40,12 @@ _FLAGS = {
     "options.num_restarts": "--restarts",
     "options.target_gap": "--target-gap",
     "num_restarts": "--restarts",
+    "target_gap": "--target-gap",
     "drift": "--drift",
     "seed": "--seed",
 }
 """What the user typed, for what the contract calls it."""
+_PART = re.compile(r"[.\[]")
 
 
 class InputFailure(click.ClickException):
@@ -74,14 +88,14 @@ def told(target: str) -> Iterator[None]:
     try:
         yield
     except errors.TrimtabError as error:
-        of_input = isinstance(error, (errors.InvalidArgumentError, LoadFileError))
+        of_input = isinstance(error, (errors.InvalidArgumentError, FileError))
         raise (InputFailure if of_input else ServerFailure)(_explain(error, target)) from error
 
 
 def _explain(error: errors.TrimtabError, target: str) -> str:
     reason = str(error).rpartition("last error: ")[2].removeprefix("UNKNOWN: ")  # gRPC puts the cause at the end
     if isinstance(error, errors.InvalidArgumentError):
-        return "; ".join(f"{_FLAGS.get(v.field, v.field)}: {v.description}" for v in error.violations)
+        return "; ".join(f"{_flag(v.field)}: {v.description}" for v in error.violations)
     if isinstance(error, errors.UnavailableError):
         hint = f"start one with 'trimtab-server', name another with --target, or solve here with --target {LOCAL}"
         return f"no server answers at {target} ({reason}); {hint}"
@@ -93,3 +107,9 @@ def _explain(error: errors.TrimtabError, target: str) -> str:
     if isinstance(error, errors.UnexpectedStatusError):
         return f"{target} answers, but not as a placement server ({reason}); check the address"
     return reason
+
+
+def _flag(field: str) -> str:
+    """What the user typed for a field, or for part of one, as `load.shape`; the field itself where nobody types it."""
+    whole = _PART.split(field, maxsplit=1)[0]
+    return _FLAGS.get(field) or _FLAGS.get(whole, field)

@@ -12,25 +12,29 @@ import numpy.typing as npt
 
 from trimtab.answers import Packing
 from trimtab.cli.failures import InputFailure
+from trimtab.cli.figures import Figures, call_as_json, plain, summary, worst_layers
 from trimtab.client import Client
 from trimtab.formats import read_loads
 from trimtab.replication import replicate_experts, slot_weight
-
-Figures = npt.NDArray[np.float64]
-NUM_WORST = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
     """What is packed: the experts of each layer, or the slots of their replicas."""
 
+    load: npt.NDArray[Any]
+    """[num_layers, num_experts]."""
     weight: npt.NDArray[Any]
     """[num_layers, num_items]."""
-    num_experts: int
     num_windows: int | None
     """Windows that were summed; None where the loads had none."""
     physical_to_logical: npt.NDArray[np.int64] | None
-    """[num_layers, num_items]: the expert of each slot, where there are replicas."""
+    """[num_layers, num_items]: the expert of each item, where there are replicas."""
+
+    @property
+    def num_experts(self) -> int:
+        """Experts of a layer."""
+        return int(self.load.shape[1])
 
 
 def make_items(load: npt.NDArray[Any], num_replicas: int | None) -> Items:
@@ -44,17 +48,17 @@ def make_items(load: npt.NDArray[Any], num_replicas: int | None) -> Items:
         num_windows = len(load)
         load = load.sum(axis=0, dtype=np.float64)  # exact for counts, and never overflows as int32 would
     if num_replicas is None:
-        return Items(load, load.shape[1], num_windows, None)
+        return Items(load, load, num_windows, None)
     physical_to_logical, logical_count = replicate_experts(load, num_replicas)
     weight = slot_weight(load, physical_to_logical, logical_count)
-    return Items(weight, load.shape[1], num_windows, physical_to_logical)
+    return Items(load, weight, num_windows, physical_to_logical)
 
 
 def read_items(file: Path, num_replicas: int | None) -> Items:
     """The items of a load file.
 
     Raises:
-        LoadFileError: the file is not one of loads.
+        FileError: the file is not one of loads.
         InvalidArgumentError: fewer replicas than experts.
     """
     return make_items(read_loads(file), num_replicas)
@@ -84,25 +88,6 @@ class PackReport:
         )
         return balancedness
 
-    @property
-    def wire_seconds(self) -> float:
-        """What is left of the total: encoding, the wire, decoding."""
-        execution = self.packing.execution
-        return max(self.total_seconds - execution.queue_seconds - execution.solve_seconds, 0.0)
-
-    @property
-    def worst_layers(self) -> npt.NDArray[np.int64]:
-        """The layers with load whose packs are balanced worst, worst first."""
-        order = np.argsort(self.packing.balancedness, kind="stable")  # nan goes last
-        return order[: int(self.live.sum())][:NUM_WORST]
-
-    def mean_and_worst(self, figures: Figures, *, low_is_bad: bool) -> tuple[float, float] | None:
-        """Of the layers with load; None where there are none."""
-        values = figures[self.live]
-        if not values.size:
-            return None
-        return float(values.mean()), float(values.min() if low_is_bad else values.max())
-
 
 def run_pack(client: Client, items: Items, num_packs: int, **options: Any) -> PackReport:
     """Pack the items; the connection is made before the clock starts.
@@ -114,25 +99,6 @@ def run_pack(client: Client, items: Items, num_packs: int, **options: Any) -> Pa
     begin = time.perf_counter()
     packing = client.pack(items.weight, num_packs, **options)
     return PackReport(items, num_packs, packing, time.perf_counter() - begin)
-
-
-def check_output(output: Path, file: Path) -> None:
-    """Find out that an answer can't be written before it is asked for.
-
-    Raises:
-        InputFailure: not .npz, no such folder, or the file that the loads are in.
-    """
-    problem = None
-    if output.suffix.lower() != ".npz":
-        problem = "must end in .npz"
-    elif not output.parent.is_dir():
-        problem = f"there is no folder {output.parent}"
-    elif output.is_dir():
-        problem = "is a folder"
-    elif output.exists() and file.exists() and output.samefile(file):
-        problem = "is the file with the loads; name another"
-    if problem:
-        raise InputFailure(f"-o {output}: {problem}")
 
 
 def save_packing(report: PackReport, output: Path) -> None:
@@ -157,7 +123,7 @@ def save_packing(report: PackReport, output: Path) -> None:
 
 def as_json(report: PackReport) -> dict[str, Any]:
     """The report in plain types; figures of layers without load are null."""
-    packing, execution, items = report.packing, report.packing.execution, report.items
+    packing, items = report.packing, report.items
     num_layers, num_items = items.weight.shape
     return {
         "num_layers": num_layers,
@@ -166,34 +132,15 @@ def as_json(report: PackReport) -> dict[str, Any]:
         "num_items": num_items,
         "num_packs": report.num_packs,
         "num_windows_summed": items.num_windows,
-        "balancedness_before": _summary(report, report.before, low_is_bad=True),
-        "balancedness_after": _summary(report, packing.balancedness, low_is_bad=True),
-        "gap": _summary(report, packing.gap, low_is_bad=False),
-        "worst_layers": report.worst_layers.tolist(),
+        "balancedness_before": summary(report.before),
+        "balancedness_after": summary(packing.balancedness),
+        "gap": summary(packing.gap, low_is_bad=False),
+        "worst_layers": worst_layers(packing.balancedness).tolist(),
         "per_layer": {
-            "balancedness_before": _plain(report.before),
-            "balancedness_after": _plain(packing.balancedness),
-            "gap": _plain(packing.gap),
+            "balancedness_before": plain(report.before),
+            "balancedness_after": plain(packing.balancedness),
+            "gap": plain(packing.gap),
             "winning_restart": packing.winning_restart.tolist(),
         },
-        "seconds": {
-            "queue": execution.queue_seconds,
-            "solve": execution.solve_seconds,
-            "wire_and_encode": report.wire_seconds,
-            "total": report.total_seconds,
-        },
-        "solver": execution.solver,
-        "device": execution.device,
-        "server_version": execution.server_version,
-        "algorithm": packing.algorithm,
-        "batch_requests": execution.batch_requests,
+        **call_as_json(packing.execution, packing.algorithm, report.total_seconds),
     }
-
-
-def _summary(report: PackReport, figures: Figures, *, low_is_bad: bool) -> dict[str, float] | None:
-    found = report.mean_and_worst(figures, low_is_bad=low_is_bad)
-    return None if found is None else {"mean": found[0], "worst": found[1]}
-
-
-def _plain(figures: Figures) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in figures]

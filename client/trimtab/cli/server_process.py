@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 _LAST_LINES = 8
 _COMMAND = ("-m", "trimtab_server", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--log-format=json")

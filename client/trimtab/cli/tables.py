@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import rich.box
 from rich.console import Console
 from rich.table import Table
 
-from trimtab.answers import Description
+from trimtab.answers import Description, Execution
+from trimtab.cli.figures import mean_and_worst, seconds_of, worst_layers
 from trimtab.cli.pack import PackReport
 
 _LEAST_WIDTH = 60
@@ -38,22 +41,14 @@ def show_pack(console: Console, name: str, report: PackReport) -> None:
     """The whole report of one packing."""
     console.print(_what(name, report), soft_wrap=True)
     _show_quality(console, report)
-    if len(report.worst_layers):
+    if report.live.any():
         _show_worst(console, report)
-    _show_times(console, report)
-    execution = report.packing.execution
-    console.print()
-    console.print(
-        f"solver {execution.solver} on {execution.device}, {report.packing.algorithm}, "
-        f"server {execution.server_version}, {execution.batch_requests} in the batch",
-        soft_wrap=True,
-    )
+    show_call(console, report.packing.execution, report.packing.algorithm, report.total_seconds)
 
 
 def _what(name: str, report: PackReport) -> str:
-    items, (num_layers, num_items) = report.items, report.items.weight.shape
-    live = int(report.live.sum())
-    layers = f"{num_layers} layers" + (f" ({num_layers - live} with no load)" if live < num_layers else "")
+    items, num_items = report.items, report.items.weight.shape[1]
+    layers = count_layers(report.live)
     experts = f"{items.num_experts} experts" + (
         f" in {num_items} slots" if items.physical_to_logical is not None else ""
     )
@@ -71,7 +66,7 @@ def _show_quality(console: Console, report: PackReport) -> None:
     )
     rows = []
     for label, figures, low_is_bad in kinds:
-        found = report.mean_and_worst(figures, low_is_bad=low_is_bad)
+        found = mean_and_worst(figures, low_is_bad=low_is_bad)
         show = balance if low_is_bad else gap
         rows.append((label, *(map(show, found) if found else ("no load", "no load"))))
     show_table(console, "Balancedness: mean over max load of the packs", "", "mean", "worst", rows=rows)
@@ -88,20 +83,28 @@ def _show_worst(console: Console, report: PackReport) -> None:
             gap(packing.gap[layer]),
             str(packing.winning_restart[layer]),
         )
-        for layer in report.worst_layers
+        for layer in worst_layers(packing.balancedness)
     ]
     show_table(console, "Worst layers", "layer", "hot/mean", "before", "after", "gap", "restart", rows=rows)
 
 
-def _show_times(console: Console, report: PackReport) -> None:
-    execution = report.packing.execution
-    parts = (
-        ("queue", execution.queue_seconds),
-        ("solve", execution.solve_seconds),
-        ("wire and encode", report.wire_seconds),
-        ("total", report.total_seconds),
+def count_layers(live: npt.NDArray[np.bool_]) -> str:
+    """How many layers there are, and how many of them have no load."""
+    without = int((~live).sum())
+    return f"{len(live)} layers" + (f" ({without} with no load)" if without else "")
+
+
+def show_call(console: Console, execution: Execution, algorithm: str, total_seconds: float) -> None:
+    """How an answer came about: where the time went, and who solved."""
+    parts = seconds_of(execution, total_seconds).items()
+    rows = [(name.replace("_", " "), f"{seconds * 1e3:.1f}") for name, seconds in parts]
+    show_table(console, "Time", "", "ms", rows=rows)
+    console.print()
+    console.print(
+        f"solver {execution.solver} on {execution.device}, {algorithm}, server {execution.server_version}, "
+        f"{execution.batch_requests} in the batch",
+        soft_wrap=True,
     )
-    show_table(console, "Time", "", "ms", rows=[(name, f"{seconds * 1e3:.1f}") for name, seconds in parts])
 
 
 def show_description(console: Console, target: str, description: Description) -> None:

@@ -1,4 +1,4 @@
-"""The error of a load file."""
+"""The error of a file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from trimtab.errors import TrimtabError
 
 
-class LoadFileError(TrimtabError):
-    """A file of loads can't be read or written; the message names the file, what is wrong, and what to do."""
+class FileError(TrimtabError):
+    """A file of loads or of a placement can't be read or written; the message names it, the problem, and what to do."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path

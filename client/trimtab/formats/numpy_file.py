@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trimtab.formats.errors import LoadFileError
+from trimtab.formats.errors import FileError
 
 KEYS = ("logical_count", "load", "weight")
 _ARRAY, _ARCHIVE = b"\x93NUMPY", b"PK"
@@ -18,7 +19,7 @@ def read_npy(path: Path) -> Any:
     """The array of a `.npy` file.
 
     Raises:
-        LoadFileError: an archive instead, or neither.
+        FileError: an archive instead, or neither.
     """
     _check_start(path, _ARRAY, f"one array, as numpy.save writes it{_other(path, _ARCHIVE, '.npz')}")
     # Mapped first: a header that claims more than the file has is then refused, rather than allocated.
@@ -26,19 +27,19 @@ def read_npy(path: Path) -> Any:
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def read_npz(path: Path) -> Any:
-    """The array `logical_count`, `load` or `weight` of an archive, or its only array.
+def read_npz(path: Path, keys: Sequence[str] = KEYS) -> Any:
+    """The array of an archive that has one of these names, the first of them before the others, or its only array.
 
     Raises:
-        LoadFileError: one array instead of an archive, or neither, or none of those names in it.
+        FileError: one array instead of an archive, or neither, or none of those names in it.
     """
     _check_start(path, _ARCHIVE, f"an archive of arrays, as numpy.savez writes it{_other(path, _ARRAY, '.npy')}")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive, np.errstate(over="ignore"):
         names = archive.files
-        named = [key for key in KEYS if key in names] or (names if len(names) == 1 else [])
+        named = [key for key in keys if key in names] or (names if len(names) == 1 else [])
         if not named:
             found = ", ".join(names[:_MOST_NAMES]) or "no arrays"
-            raise LoadFileError(path, f"must hold one array, or one named {', '.join(KEYS)}; holds {found}")
+            raise FileError(path, f"must hold one array, or one named {', '.join(keys)}; holds {found}")
         return archive[named[0]]
 
 
@@ -50,7 +51,7 @@ def _starts_with(path: Path, magic: bytes) -> bool:
 def _check_start(path: Path, magic: bytes, expected: str) -> None:
     """Our own check, since numpy takes what it does not know for a pickle, and advises to load it unsafely."""
     if not _starts_with(path, magic):
-        raise LoadFileError(path, f"is not {expected}")
+        raise FileError(path, f"is not {expected}")
 
 
 def _other(path: Path, magic: bytes, ending: str) -> str:

@@ -10,6 +10,8 @@ from trimtab_server.solvers.compiled.rows import solve_rows
 from trimtab_server.solvers.problem import PackResult, PackTask, tiny_task
 from trimtab_server.solvers.row_threads import RowThreads
 
+_CHUNKS_PER_THREAD = 4
+
 
 class CpuPacker:
     """The restart packer on CPU threads; see `problem.Packer`."""
@@ -43,5 +45,5 @@ class CpuPacker:
             answer = pack_index[part], rank_in_pack[part], winner[part]
             solve_rows(whole[part], target[part], task.tables, task.table_index[part], task.num_packs, steps, *answer)
 
-        self._threads.run(num_rows, solve)
+        self._threads.run(num_rows, solve, _CHUNKS_PER_THREAD)
         return PackResult(pack_index, rank_in_pack, winner, self.name, self.device)

@@ -6,9 +6,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-_CHUNKS_PER_THREAD = 4
-"""Rows differ in how long they take, and so do threads beside other work: small chunks even it out."""
-
 
 def default_threads() -> int:
     """The CPUs that this process may use, at most 8: rows of one request are few."""
@@ -27,13 +24,14 @@ class RowThreads:
         self._threads = threads or default_threads()
         self._pool = ThreadPoolExecutor(max(self._threads - 1, 1), thread_name_prefix="solver")
 
-    def run(self, num_rows: int, solve: Callable[[slice], None]) -> None:
+    def run(self, num_rows: int, solve: Callable[[slice], None], chunks_per_thread: int) -> None:
         """Call `solve` for all rows, chunk by chunk.
 
         The calling thread and those of the pool take chunks in turn, until none is left: a thread that comes late
-        delays nothing but its own chunk.
+        delays nothing but its own chunk. Rows differ in how long they take, and so do threads beside other work: small
+        chunks even it out.
         """
-        size = max(1, -(-num_rows // (_CHUNKS_PER_THREAD * self._threads))) if self._threads > 1 else num_rows
+        size = max(1, -(-num_rows // (chunks_per_thread * self._threads))) if self._threads > 1 else num_rows
         chunks = iter([slice(start, start + size) for start in range(0, num_rows, size)])
 
         def work() -> None:

@@ -38,6 +38,7 @@ from trimtab_server.solvers.compiled.tables import (
     STEP_RATE,
     THEIR_SLOWNESS,
     WEIGHT,
+    WIDER,
     Row,
 )
 
@@ -91,26 +92,29 @@ def gather_spares(row: Row, top: int) -> int:
     """
     number = 0
     for expert in range(row.experts):
-        count = row.ids[COUNT, expert]
-        if count == 1:
+        if row.ids[COUNT, expert] == 1:
             continue
         row.figures[LOSS, expert] = 0.0
         slot = row.ids[FIRST, expert]
         while slot >= 0:
             gpu = row.ids[GPU, slot]
             if row.ids[NODE, gpu] == row.ids[NODE, top]:
-                slowness = row.figures[SLOWNESS, gpu]
-                for t in range(row.windows):
-                    share, level = row.loads[t, SHARE, slot], row.loads[t, LEVEL, gpu]
-                    more = row.loads[t, LOAD, expert] / (count - 1) - share
-                    row.loads[t, BASE, number] = level - share * slowness
-                    row.loads[t, FULLER, number] = level + more * slowness
-                    row.loads[t, HEFT, number] = row.spans[WEIGHT, t] * row.figures[SPEED, gpu]
                 row.ids[CANDIDATE, number] = slot
-                row.figures[THEIR_SLOWNESS, number] = slowness
+                row.figures[THEIR_SLOWNESS, number] = row.figures[SLOWNESS, gpu]
                 row.figures[BEFORE, number] = row.figures[BURDEN, gpu]
+                row.figures[WIDER, number] = 1.0 / (row.ids[COUNT, expert] - 1)
                 number += 1
             slot = row.ids[NEXT, slot]
+    for t in range(row.windows):  # window by window, so that what is read and written lies side by side
+        weight = row.spans[WEIGHT, t]
+        for k in range(number):
+            slot, slowness = row.ids[CANDIDATE, k], row.figures[THEIR_SLOWNESS, k]
+            expert, gpu = row.ids[EXPERT, slot], row.ids[GPU, slot]
+            share, level = row.loads[t, SHARE, slot], row.loads[t, LEVEL, gpu]
+            more = row.loads[t, LOAD, expert] * row.figures[WIDER, k] - share
+            row.loads[t, BASE, k] = level - share * slowness
+            row.loads[t, FULLER, k] = level + more * slowness
+            row.loads[t, HEFT, k] = weight * row.figures[SPEED, gpu]
     return number
 
 

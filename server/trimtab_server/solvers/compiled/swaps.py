@@ -15,6 +15,7 @@ from trimtab_server.solvers.compiled.tables import (
     CANDIDATE,
     EXPERT,
     GIVEN,
+    GPU,
     HEFT,
     LEVEL,
     MOVED,
@@ -97,12 +98,16 @@ def gather_slots(row: Row, top: int, partners: int) -> int:
                 row.ids[CANDIDATE, number] = slot
                 row.figures[THEIR_SLOWNESS, number] = row.figures[SLOWNESS, gpu]
                 row.figures[BEFORE, number] = row.figures[BURDEN, top] + row.figures[BURDEN, gpu]
-                for t in range(row.windows):
-                    share = row.loads[t, SHARE, slot]
-                    row.loads[t, BACK, number] = share * row.figures[SLOWNESS, top]
-                    row.loads[t, BASE, number] = row.loads[t, LEVEL, gpu] - share * row.figures[SLOWNESS, gpu]
-                    row.loads[t, HEFT, number] = row.spans[WEIGHT, t] * row.figures[SPEED, gpu]
                 number += 1
+    slowness = row.figures[SLOWNESS, top]
+    for t in range(row.windows):  # window by window, so that what is read and written lies side by side
+        weight = row.spans[WEIGHT, t]
+        for k in range(number):
+            slot = row.ids[CANDIDATE, k]
+            gpu, share = row.ids[GPU, slot], row.loads[t, SHARE, slot]
+            row.loads[t, BACK, k] = share * slowness
+            row.loads[t, BASE, k] = row.loads[t, LEVEL, gpu] - share * row.figures[THEIR_SLOWNESS, k]
+            row.loads[t, HEFT, k] = weight * row.figures[SPEED, gpu]
     return number
 
 

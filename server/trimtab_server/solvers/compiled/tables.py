@@ -50,7 +50,7 @@ BURDEN = 2
 # of the row, in place 0:
 STEP_RATE = 3
 # scratch:
-BOUND, THEIR_SLOWNESS, BEFORE, TERM, LOSS, RELIEF, START = range(4, 11)
+BOUND, THEIR_SLOWNESS, BEFORE, WIDER, LOSS, RELIEF, START = range(4, 11)
 _FIGURES = 11
 
 # Rows of `Row.loads` [T, .., P] float64; of an expert:

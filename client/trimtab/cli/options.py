@@ -1,0 +1,113 @@
+"""The options that commands share, declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from trimtab.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
+from trimtab.client import LOCAL
+from trimtab.requests import HierarchyName
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+MOST_ITEMS = 65_536
+"""No server takes more items in a layer."""
+_MOST_SECONDS = 86_400.0
+
+FILE = click.Path(path_type=Path)
+SLOTS = click.IntRange(1, MOST_ITEMS)
+SEED = click.IntRange(0, 2**64 - 1)
+
+
+def _check_target(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value != LOCAL and (":" not in value or any(c.isspace() for c in value)):
+        raise click.BadParameter(f"must be HOST:PORT, as {DEFAULT_TARGET}, or {LOCAL}, got {value!r}")
+    return value
+
+
+def above_zero(most: float) -> Callable[[click.Context, click.Parameter, float], float]:
+    """What checks that a number is above 0 and at most this."""
+
+    def check(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+        if not 0 < value <= most:  # true for nan too
+            raise click.BadParameter(f"must be above 0 and at most {most:g}, got {value:g}")
+        return value
+
+    return check
+
+
+def in_order(*options: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:
+    """One decorator of several options, shown in this order."""
+
+    def decorate(command: Decorated) -> Decorated:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+target_option = click.option(
+    "--target",
+    metavar="HOST:PORT|local",
+    default=DEFAULT_TARGET,
+    show_default=True,
+    callback=_check_target,
+    help="The server to ask, or 'local' to solve in this process.",
+)
+timeout_option = click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=float,
+    default=DEFAULT_TIMEOUT_SECONDS,
+    show_default=True,
+    callback=above_zero(_MOST_SECONDS),
+    help="How long to wait for an answer.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+effort_options = in_order(
+    click.option("--restarts", "num_restarts", type=int, help="Orderings tried per layer.  [default: the server's]"),
+    click.option("--refine/--no-refine", default=True, show_default=True, help="Improve each by swaps."),
+    click.option("--target-gap", type=float, help="A gap to the bound that is good enough.  [default: the server's]"),
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Chooses the noise."),
+)
+"""How to search; their names are those of the client."""
+
+cluster_options = in_order(
+    click.option("--gpus", "num_gpus", type=SLOTS, required=True, help="GPUs, inactive ones too."),
+    click.option("--replicas", "num_replicas", type=SLOTS, required=True, help="Slots per layer; GPUs divide them."),
+    click.option("--nodes", "num_nodes", type=int, default=1, show_default=True, help="Nodes; they divide the GPUs."),
+    click.option(
+        "--groups", "num_groups", type=int, default=1, show_default=True, help="Groups; they divide the experts."
+    ),
+    click.option(
+        "--hierarchy",
+        type=click.Choice(get_args(HierarchyName)),
+        default="automatic",
+        show_default=True,
+        help="Keep groups on a node: where it can be, never, or always.",
+    ),
+)
+"""What experts are placed on; their names are those of the client."""
+
+
+def read_gpus(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[int]:
+    """The numbers in `3,7`; none without a value."""
+    try:
+        return [] if value is None else [int(number) for number in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"must be GPUs by number, as 3,7, got {value!r}") from None
+
+
+def read_speeds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> dict[int, float]:
+    """The speeds in `3=0.5,7=0.8`, by GPU; none without a value."""
+    try:
+        pairs = [entry.split("=") for entry in value.split(",")] if value is not None else []
+        return {int(gpu): float(speed) for gpu, speed in pairs}
+    except ValueError:  # no number, or not two parts
+        raise click.BadParameter(f"must be speeds by GPU, as 3=0.5,7=0.8, got {value!r}") from None
