@@ -6,7 +6,6 @@ from trimtab_server.solvers.compiled.jit import without_memory
 from trimtab_server.solvers.compiled.levels import weigh
 from trimtab_server.solvers.compiled.steps import (
     REPLICA,
-    forget_step,
     may_hold,
     may_swap,
     note_step,
@@ -82,14 +81,21 @@ def emptiest(row: Row) -> int:
 
 @without_memory
 def note_replica_for(row: Row, slot: int) -> None:
-    """Note the best replica for a slot, of the experts of its node; none where its GPU has them all."""
-    forget_step(row)
+    """Note the best replica for a slot, of the experts of its node, if none noted is better."""
     gpu = row.ids[GPU, slot]
     for expert in range(row.experts):
         if row.ids[NODE, row.ids[GPU, row.ids[FIRST, expert]]] == row.ids[NODE, gpu] and may_hold(row, gpu, expert):
             gain = replacing_gain(row, slot, expert)
             if row.ids[STATE, STEP_SLOT] == NONE or gain > row.figures[STEP_RATE, 0]:
                 note_step(row, gain, REPLICA, slot, expert)
+
+
+@without_memory
+def note_other_replica(row: Row, gpu: int) -> None:
+    """Note the best replica of any expert for a slot of a GPU that can be given up, if none noted is better."""
+    for slot in range(gpu * row.size, (gpu + 1) * row.size):
+        if row.ids[EXPERT, slot] >= 0 and row.ids[COUNT, row.ids[EXPERT, slot]] > 1:
+            note_replica_for(row, slot)
 
 
 @without_memory

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from trimtab_server.solvers.compiled.jit import without_memory
 from trimtab_server.solvers.compiled.levels import balancedness, count_moves, rescale, weigh
 from trimtab_server.solvers.compiled.powers import HIGH, MIDDLE
-from trimtab_server.solvers.compiled.repairs import emptiest, note_replica_for, second_copy
+from trimtab_server.solvers.compiled.repairs import emptiest, note_other_replica, note_replica_for, second_copy
 from trimtab_server.solvers.compiled.sorting import Array
 from trimtab_server.solvers.compiled.spares import note_best_replica
 from trimtab_server.solvers.compiled.steps import SWAP, forget_step, take_step
@@ -92,9 +92,12 @@ def walk(row: Row, trail: Trail, goal: float) -> int:
     rescale(row)
     while at < trail.moves.size and trail.balancedness[at - 1] < goal:
         everything = weigh(row)
-        note_best_step(row, heaviest(row))
+        top = heaviest(row)
+        note_best_step(row, top)
         squarings = row.ids[STATE, SQUARINGS]
         least = LOOSE if squarings < HIGH else TIGHT_ONE if row.windows == 1 else TIGHT_MANY
+        if squarings == HIGH and row.figures[STEP_RATE, 0] <= everything * least:
+            note_other_replica(row, top)
         if row.figures[STEP_RATE, 0] > everything * least:
             take_step(row)
             at = record(row, trail, at)
@@ -113,6 +116,7 @@ def fill(row: Row, trail: Trail, at: int) -> int:
     """Fill empty slots of live GPUs (one that came back has nothing else), each with the replica that helps most."""
     slot = emptiest(row)
     while slot != NONE and at < trail.moves.size:
+        forget_step(row)
         note_replica_for(row, slot)
         take_step(row)
         weigh(row)
@@ -126,6 +130,7 @@ def separate(row: Row, trail: Trail, at: int) -> int:
     """Give second copies up for other replicas where that costs no balancedness."""
     slot = second_copy(row, 0)
     while slot != NONE and at < trail.moves.size:
+        forget_step(row)
         note_replica_for(row, slot)
         if row.ids[STATE, STEP_SLOT] != NONE and row.figures[STEP_RATE, 0] >= 0:
             take_step(row)

@@ -16,6 +16,7 @@ from trimtab_server.solvers.compiled.tables import (
     BURDEN,
     CANDIDATE,
     COUNT,
+    DUPLICATES,
     EXPERT,
     FIRST,
     FULLER,
@@ -49,7 +50,7 @@ def note_best_replica(row: Row, top: int) -> None:
     spare = gather_spares(row, top)
     if spare == 0:
         return
-    number = gather_own(row, top, weigh_losses(row, spare))
+    number = gather_own(row, top, weigh_losses(row, top, spare))
     row.after[:number, :spare] = 0.0
     for t in range(row.windows):
         for i in range(number):
@@ -98,7 +99,8 @@ def gather_spares(row: Row, top: int) -> int:
         slot = row.ids[FIRST, expert]
         while slot >= 0:
             gpu = row.ids[GPU, slot]
-            if row.ids[NODE, gpu] == row.ids[NODE, top]:
+            of_use = gpu != top or row.ids[STATE, DUPLICATES] == 1  # `top` itself has all its experts already
+            if of_use and row.ids[NODE, gpu] == row.ids[NODE, top]:
                 row.ids[CANDIDATE, number] = slot
                 row.figures[THEIR_SLOWNESS, number] = row.figures[SLOWNESS, gpu]
                 row.figures[BEFORE, number] = row.figures[BURDEN, gpu]
@@ -119,7 +121,7 @@ def gather_spares(row: Row, top: int) -> int:
 
 
 @without_memory
-def weigh_losses(row: Row, spare: int) -> float:
+def weigh_losses(row: Row, top: int, spare: int) -> float:
     """Into BEFORE: of each spare slot, the burden of its GPU less what the others of its expert would take over.
 
     Returns:
@@ -131,7 +133,8 @@ def weigh_losses(row: Row, spare: int) -> float:
         add_spares(row, t, 1, spare, FULLER)
     for k in range(spare):
         slot = row.ids[CANDIDATE, k]
-        row.after[1, k] = row.after[0, k] - row.figures[BEFORE, k]
+        # What `top` takes over is left out: it is lightened at the same time, so the two can't be told apart
+        row.after[1, k] = row.after[0, k] - row.figures[BEFORE, k] if row.ids[GPU, slot] != top else 0.0
         row.figures[LOSS, row.ids[EXPERT, slot]] += row.after[1, k]
         row.after[0, k] = 0.0
     for t in range(row.windows):
