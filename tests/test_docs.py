@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,11 @@ def test_links_lead_somewhere(page: object) -> None:
 
 def test_the_readme_s_python_runs(server: ServerProcess) -> None:
     """As it stands there, but for the address."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert "127.0.0.1:50051" in code
-    found: dict[str, object] = {}
-    exec(code.replace("127.0.0.1:50051", server.listen), found)  # noqa: S102  # our own page
-    packing = found["packing"]
-    assert getattr(packing, "pack_index").shape == (58, 288)  # noqa: B009  # exec gives objects without types
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    found: dict[str, Any] = {}
+    for code in blocks:
+        assert "127.0.0.1:50051" in code
+        exec(code.replace("127.0.0.1:50051", server.listen), found)  # noqa: S102  # our own page
+    assert found["packing"].pack_index.shape == (58, 288)
+    assert found["placement"].physical_to_logical.shape == (58, 288)
+    assert 0 < found["placement"].moves.sum() <= 1800

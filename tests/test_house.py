@@ -130,7 +130,8 @@ def client_is_light(module: Module) -> list[str]:
 
 def proto_types_end_at_the_door(module: Module) -> list[str]:
     """In the server, only the modules at the wire know the contract's messages."""
-    at_the_wire = [f"trimtab_server.{name}" for name in ("service", "contract", "rebalance_contract", "checks", "settings", "server", "local")]
+    names = ("service", "contract", "rebalance_contract", "checks", "settings", "server", "local")
+    at_the_wire = [f"trimtab_server.{name}" for name in names]
     if not module.is_in("trimtab_server") or module.is_in(*at_the_wire):
         return []
     return [
