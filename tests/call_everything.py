@@ -15,6 +15,8 @@ import numpy as np
 
 import trimtab
 
+CLUSTER: dict[str, Any] = {"num_gpus": 4, "num_replicas": 56, "num_nodes": 2, "num_groups": 4}
+MOVING: dict[str, Any] = {**CLUSTER, "max_moves": 40, "inactive_gpus": [], "gpu_speed": [1, 1, 2, 1]}
 WEIGHT = np.random.default_rng(7).lognormal(sigma=1.0, size=(5, 48)).astype(np.float32)
 
 
@@ -22,6 +24,12 @@ def _told(packing: trimtab.Packing) -> dict[str, Any]:
     arrays = ("pack_index", "rank_in_pack", "max_load", "mean_load", "lower_bound", "winning_restart")
     told: dict[str, Any] = {name: getattr(packing, name).tobytes().hex() for name in arrays}
     return {**told, "algorithm": packing.algorithm}
+
+
+def _placed(placement: trimtab.Placement) -> dict[str, Any]:
+    arrays = ("physical_to_logical", "logical_to_physical", "balancedness_after", "moves", "layer_order", "curve")
+    told: dict[str, Any] = {name: getattr(placement, name).tobytes().hex() for name in arrays}
+    return {**told, "algorithm": placement.algorithm, "hierarchy": placement.hierarchy}
 
 
 def _refused(error: trimtab.InvalidArgumentError) -> list[list[str]]:
@@ -36,6 +44,9 @@ def call_blocking(target: str) -> dict[str, Any]:
             client.pack(WEIGHT, 7)
         except trimtab.InvalidArgumentError as error:
             answers["refused"] = _refused(error)
+        placed = client.rebalance(WEIGHT, **CLUSTER, seed=3)
+        moved = client.rebalance(WEIGHT[::-1], previous=placed.physical_to_logical, **MOVING)
+        answers["placed"], answers["moved"] = _placed(placed), _placed(moved)
         answers["described"] = client.describe().limits
     return answers
 
@@ -48,6 +59,9 @@ async def call_awaiting(target: str) -> dict[str, Any]:
             await client.pack(WEIGHT, 7)
         except trimtab.InvalidArgumentError as error:
             answers["refused"] = _refused(error)
+        placed = await client.rebalance(WEIGHT, **CLUSTER, seed=3)
+        moved = await client.rebalance(WEIGHT[::-1], previous=placed.physical_to_logical, **MOVING)
+        answers["placed"], answers["moved"] = _placed(placed), _placed(moved)
         answers["described"] = (await client.describe()).limits
     return answers
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,12 @@ def test_numpy_torch_and_lists_get_the_same_answer(server: ServerProcess, weight
         same(client.pack(weight, 4), client.pack(WEIGHT, num_packs=4))
 
 
+def same_placement(one: trimtab.Placement, other: trimtab.Placement) -> None:
+    for field in fields(trimtab.Placement):
+        if field.name != "execution":
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+
+
 async def test_both_clients_and_the_local_one_agree(server: ServerProcess) -> None:
     """The same methods, options and bytes, over the wire and in process."""
     options = {"num_restarts": 3, "noise_min": 0.1, "noise_max": 0.2, "seed": 9, "priority": "low", "timeout": 20}
@@ -61,9 +67,37 @@ async def test_both_clients_and_the_local_one_agree(server: ServerProcess) -> No
             assert await client_.describe() == described
 
 
+async def test_both_clients_and_the_local_one_rebalance_alike(server: ServerProcess) -> None:
+    """From nothing and from there on, with every option that a request has."""
+    load = np.stack([WEIGHT, WEIGHT[::-1]])
+    cluster: dict[str, Any] = {"num_gpus": 4, "num_replicas": 20, "num_nodes": 2, "num_groups": 4, "timeout": 20}
+    packing: dict[str, Any] = {
+        "num_restarts": 3,
+        "noise_min": 0.1,
+        "noise_max": 0.2,
+        "seed": 9,
+        "refine": False,
+        "target_gap": 0.01,
+    }
+    budget = {"max_moves": 9, "min_gain": 0.001, "inactive_gpus": [2], "gpu_speed": [1, 2, 2, 1], "priority": "low"}
+    moving: dict[str, Any] = {**cluster, **budget, "hierarchy": "global", "allow_duplicates": True}
+    with trimtab.Client(server.listen) as client, trimtab.Client("local") as local:
+        fresh = client.rebalance(load, **cluster, **packing)
+        moved = client.rebalance(load, previous=fresh.physical_to_logical, **moving)
+        assert (fresh.hierarchy, moved.hierarchy) == ("hierarchical", "global")
+        assert 0 < moved.moves.sum() <= 9
+        same_placement(local.rebalance(load, **cluster, **packing), fresh)
+        same_placement(local.rebalance(load, previous=fresh.physical_to_logical, **moving), moved)
+    for target in (server.listen, "local"):
+        async with trimtab.AsyncClient(target) as client_:
+            same_placement(await client_.rebalance(load, **cluster, **packing), fresh)
+            previous = torch.from_numpy(fresh.physical_to_logical)
+            same_placement(await client_.rebalance(load.tolist(), previous=previous, **moving), moved)
+
+
 def test_the_clients_have_the_same_methods() -> None:
     """Same names, same parameters."""
-    for name in ("pack", "describe", "close", "__init__"):
+    for name in ("pack", "rebalance", "describe", "close", "__init__"):
         sync, async_ = getattr(trimtab.Client, name), getattr(trimtab.AsyncClient, name)
         assert inspect.signature(sync).parameters == inspect.signature(async_).parameters
 
@@ -92,6 +126,35 @@ def test_an_answer_is_whole_and_frozen(server: ServerProcess) -> None:
         packing.algorithm = "mine"  # type: ignore[misc]
 
 
+def test_a_placement_is_whole_and_frozen(server: ServerProcess) -> None:
+    """Arrays of the documented shapes; both other maps follow from the one that travels."""
+    load = np.vstack([WEIGHT, np.zeros((1, 12))])
+    with trimtab.Client(server.listen) as client:
+        fresh = client.rebalance(load, num_gpus=5, num_replicas=20, inactive_gpus=[1])
+        placed = client.rebalance(load[::-1], num_gpus=5, num_replicas=20, previous=fresh.physical_to_logical)
+    assert placed.physical_to_logical.dtype == placed.moves.dtype == placed.layer_order.dtype == np.int64
+    for placement in (fresh, placed):
+        assert placement.physical_to_logical.shape == (4, 20)
+        assert placement.logical_count.shape == (4, 12)
+        assert placement.logical_to_physical.shape == (4, 12, placement.logical_count.max())
+        for layer, slots in enumerate(placement.physical_to_logical.tolist()):
+            for expert in range(12):
+                held = [slot for slot, there in enumerate(slots) if there == expert]
+                assert placement.logical_count[layer, expert] == len(held) > 0
+                padded = held + [-1] * (placement.logical_to_physical.shape[2] - len(held))
+                assert placement.logical_to_physical[layer, expert].tolist() == padded
+    idle = np.isnan(placed.balancedness_after)
+    assert idle.tolist() == [True, False, False, False]
+    assert (placed.balancedness_before <= placed.balancedness_after)[~idle].all()
+    assert (placed.balancedness_after <= placed.bound + 1e-9)[~idle].all()
+    assert placed.curve[0, 0] == 0
+    assert placed.curve[-1, 1] == pytest.approx(np.nanmean(placed.balancedness_after))
+    assert (fresh.execution.batch_rows, placed.execution.solver) == (4, "cpu")
+    assert fresh.algorithm == placed.algorithm
+    with pytest.raises(FrozenInstanceError):
+        placed.moves = fresh.moves  # type: ignore[misc]
+
+
 def test_describe_tells_limits_and_solvers(server: ServerProcess) -> None:
     """What a caller needs in order to ask well."""
     with trimtab.Client(server.listen) as client:
@@ -99,6 +162,7 @@ def test_describe_tells_limits_and_solvers(server: ServerProcess) -> None:
     assert description.solvers == (("cpu", "cpu"),)
     assert description.limits["max_items"] == 8192
     assert description.algorithm.startswith("restart-packer/")
+    assert description.rebalance_algorithm.startswith("placement-search/")
 
 
 def test_no_server_is_unavailable_after_the_retries(nowhere: str) -> None:

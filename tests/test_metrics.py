@@ -23,6 +23,8 @@ DOCUMENTED = {
     "trimtab_solve_seconds",
     "trimtab_rejected_total",
     "trimtab_balancedness",
+    "trimtab_moves",
+    "trimtab_layers_changed",
     "trimtab_winning_restart_total",
     "trimtab_device_memory_bytes",
     "trimtab_build_info",
@@ -80,16 +82,45 @@ def test_a_call_moves_what_it_should() -> None:
     assert {name: got.get(name) for name in expected} == expected
 
 
+def test_a_rebalance_tells_its_moves_and_its_gain() -> None:
+    """Moves and layers changed where there was a placement before, balancedness of both; the idle layer left out."""
+    load = np.array([[9.0, 9, 1, 1], [4, 6, 4, 6], [0, 0, 0, 0]])
+    with running_server() as server, trimtab.Client(server.listen) as client:
+        client.rebalance(load, num_gpus=2, num_replicas=4)
+        got = samples(server)
+        assert got[key("trimtab_moves_count")] == 0
+        assert got[key("trimtab_balancedness_count", operation="rebalance", stage="after")] == 1
+        assert key("trimtab_balancedness_count", operation="rebalance", stage="before") not in got
+        for budget in (None, 0):
+            client.rebalance(load, num_gpus=2, num_replicas=4, previous=[[0, 1, 2, 3]] * 3, max_moves=budget)
+        got = samples(server)
+    mean_before = (1 + 10 / 18) / 2
+    expected = {
+        key("grpc_server_handled_total", **{**PACK, "grpc_method": "Rebalance"}, grpc_code="OK"): 3,
+        key("trimtab_batch_rows_sum"): 9,
+        key("trimtab_moves_count"): 2,
+        key("trimtab_moves_sum"): 2,
+        key("trimtab_layers_changed_count"): 2,
+        key("trimtab_layers_changed_sum"): 1,
+        key("trimtab_solve_seconds_count", operation="rebalance", solver="cpu"): 3,
+        key("trimtab_balancedness_sum", operation="rebalance", stage="before"): pytest.approx(2 * mean_before),
+        key("trimtab_balancedness_sum", operation="rebalance", stage="after"): pytest.approx(2 + mean_before),
+    }
+    assert {name: got.get(name) for name in expected} == expected
+
+
 def test_callers_cannot_grow_the_metrics(server: ServerProcess) -> None:
     """Callers' names, request ids, shapes and unknown methods leave the series as they are."""
     with trimtab.Client(server.listen) as client:
         client.pack(np.ones((1, 4)), 2)
+        client.rebalance(np.ones((1, 4)), num_gpus=2, num_replicas=4, previous=[[0, 1, 2, 3]])
     before = set(samples(server))
     for i in range(5):
         with trimtab.Client(server.listen, caller=f"caller-{i}") as client:
             client.pack(np.ones((i + 1, 4 * (i + 1))), 2, num_restarts=i + 1)
+            client.rebalance(np.ones((i + 1, 4)), num_gpus=i + 2, num_replicas=2 * (i + 2))
     assert set(samples(server)) == before
-    assert len(before) < 200
+    assert len(before) < 300
 
 
 def test_a_metrics_object_stands_alone() -> None:

@@ -35,7 +35,7 @@ def _call_everything(python: Path, target: str) -> Any:
     reason=f"THE OLDEST RUNTIME IS NOT TESTED HERE: grpcio {OLDEST['grpcio']} has no wheel for this Python",
 )
 def test_oldest_packages_get_the_answers_of_the_newest() -> None:
-    """Both clients, on the oldest and the newest packages, get the same packings, errors and limits."""
+    """Both clients, on the oldest and the newest packages, get the same packings, placements, errors and limits."""
     oldest = kept_venv("oldest", *(f"{name}=={version}.*" for name, version in OLDEST.items()))
     with running_server() as server:
         old = _call_everything(oldest, server.listen)
@@ -45,4 +45,5 @@ def test_oldest_packages_get_the_answers_of_the_newest() -> None:
         assert old["versions"][name].startswith(f"{version}."), "not the packages that this test is about"
         assert new["versions"][name] != old["versions"][name]
     assert [field for field, _ in old["blocking"]["refused"]] == ["num_packs"]
+    assert old["blocking"]["placed"] != old["blocking"]["moved"]
     assert old["blocking"] == old["awaiting"] == new["blocking"] == new["awaiting"]

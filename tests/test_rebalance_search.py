@@ -6,17 +6,18 @@ import itertools
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests import plain_placement as plain
 from tests.kept_venv import ROOT
-from trimtab_server.solvers.compiled import choice, figures, levels, search, steps, swaps, tables, walks
+from trimtab_server.solvers.compiled import choice, figures, levels, replicas, search, steps, swaps, tables, walks
 from trimtab_server.solvers.cpu_packer import CpuPacker
 from trimtab_server.solvers.cpu_searcher import CpuSearcher
 from trimtab_server.solvers.placement import PlacementAnswer, RebalanceProblem
-from trimtab_server.solvers.placing import solve_rebalances
+from trimtab_server.solvers.placing import search_task, solve_rebalances
 
 PACKER, SEARCHER = CpuPacker(threads=1), CpuSearcher(threads=1)
 
@@ -182,55 +183,6 @@ def test_tiny_cases_come_close_to_the_best_there_is() -> None:
     assert min(ratios) > 0.92
 
 
-def test_the_choice_is_as_good_as_trying_all() -> None:
-    """Of small walks, against every combination of entries: within the budget, and at most one row from the best."""
-    rng = np.random.default_rng(11)
-    for _ in range(60):
-        entries = rng.integers(1, 5, 3).astype(np.int32)
-        moves = np.cumsum(rng.integers(1, 4, (3, 4)), axis=1).astype(np.int32)
-        moves[:, 0] = 0
-        values = np.sort(rng.random((3, 4)), axis=1)
-        budget = int(rng.integers(0, 12))
-        chosen, curve = np.empty(3, np.int32), np.empty((8, 2))
-        points = choice.choose(moves, values, entries, budget, 0.0, chosen, curve)
-        spent = sum(moves[row, chosen[row]] for row in range(3))
-        got = sum(values[row, chosen[row]] for row in range(3))
-        combinations = itertools.product(*(range(n) for n in entries))
-        costs = [
-            (sum(moves[r, e] for r, e in enumerate(combination)), sum(values[r, e] for r, e in enumerate(combination)))
-            for combination in combinations
-        ]
-        best = max(value for cost, value in costs if cost <= budget)
-        step = max(values[r, entries[r] - 1] - values[r, 0] for r in range(3))
-        assert spent <= budget
-        assert best - step - 1e-12 <= got <= best + 1e-12
-        assert (np.diff(curve[:points, 0]) > 0).all()
-        assert (np.diff(curve[:points, 1]) > 0).all()
-        assert curve[points - 1, 1] == pytest.approx(sum(values[r, : entries[r]].max() for r in range(3)))
-
-
-def test_a_row_that_gains_too_little_stays() -> None:
-    """With a least gain between those of two rows, one goes and the other stays, however many moves there are."""
-    moves = np.array([[0, 2, 4], [0, 2, 4]], np.int32)
-    values = np.array([[0.5, 0.52, 0.54], [0.5, 0.6, 0.7]])
-    chosen, curve = np.empty(2, np.int32), np.empty((8, 2))
-    for budget in (choice.NO_LIMIT, 100):
-        choice.choose(moves, values, np.array([3, 3], np.int32), budget, 0.05, chosen, curve)
-        assert chosen.tolist() == [0, 2]
-
-
-def test_the_curve_is_thinned_to_the_points_there_is_room_for() -> None:
-    """First and last stay, and the rest is spread over the moves."""
-    moves = np.arange(0, 2000, 2, dtype=np.int32)[None]
-    values = 1 - 0.5 ** np.linspace(1, 3, 1000)[None]
-    curve = np.empty((64, 2))
-    points = choice.choose(moves, values, np.array([1000], np.int32), 0, 0.0, np.empty(1, np.int32), curve)
-    assert points == 64
-    assert curve[0].tolist() == [0, values[0, 0]]
-    assert curve[-1].tolist() == [1998, values[0, -1]]
-    assert np.diff(curve[:, 0]).max() <= 34
-
-
 @pytest.mark.parametrize(
     ("home", "placed", "expected"),
     [
@@ -272,3 +224,45 @@ def test_neither_threads_nor_batches_can_be_seen() -> None:
     for one, other in zip(alone, together, strict=True):
         for name in ("physical_to_logical", "before", "after", "bound", "moves", "layer_order", "curve"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+
+
+@pytest.mark.parametrize("allow_duplicates", [False, True])
+def test_every_step_of_a_walk_changes_something(allow_duplicates: bool) -> None:
+    """No slot is given what it holds already: such a step would gain on paper, again and again."""
+    rng = np.random.default_rng(13)
+    for _ in range(10):
+        load = rng.lognormal(0, 1, (1, 1, 6))
+        start = rng.permutation(np.r_[np.arange(6), rng.integers(0, 6, 6)])[None].astype(np.int32)
+        problem = RebalanceProblem(load, 12, 4, previous=start, allow_duplicates=allow_duplicates)
+        task = search_task([problem], load.transpose(1, 0, 2), np.ones((1, 4)), start, start)
+        base, trail, ends = SEARCHER.search(task)
+        slots = base[0].copy()
+        assert ends[0, -1] < task.max_steps
+        for entry in range(1, ends[0, -1]):
+            changed = [s for s in trail.slot[0, entry].tolist() if s >= 0]
+            before = slots[changed].copy()
+            slots[changed] = trail.expert[0, entry, : len(changed)]
+            assert (before != slots[changed]).all()
+
+
+def test_dense_placements_from_nothing_hold_no_expert_twice() -> None:
+    """Where nearly every GPU holds nearly every expert, second copies are separated again and again until none is."""
+    rng = np.random.default_rng(14)
+    loads = np.vstack([[[2, 2, 1, 2, 2, 2, 1]], rng.integers(0, 4, (1500, 7))])
+    answer = solve(loads, 24, 4)
+    for layer in answer.physical_to_logical.tolist():
+        assert plain.duplicates(layer, 4) == 0
+        assert set(layer) == set(range(7))
+
+
+def test_what_is_compiled_is_compiled_once() -> None:
+    """Whatever is asked: a kernel with a second signature would be compiled while a request waits."""
+    rng = np.random.default_rng(15)
+    for windows in (1, 3):
+        load = rng.lognormal(0, 1, (windows, 4, 8))
+        previous = solve(load, 12, 4, gpu_speed=(1, 2, 1, 1)).physical_to_logical
+        solve(load.astype(np.float32), 12, 4, previous=previous, max_moves=3, min_gain=0.1, inactive_gpus=(2,))
+        solve(load, 12, 4, num_nodes=2, num_groups=2, hierarchical=True, allow_duplicates=True)
+    rows = (walks.walk_rows, walks.follow_rows, walks.measure_rows, walks.bound_rows)
+    kernels: list[Any] = [*rows, choice.choose, replicas.replicate_rows]
+    assert [len(kernel.signatures) for kernel in kernels] == [1] * len(kernels)

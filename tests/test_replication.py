@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from trimtab.errors import InvalidArgumentError
-from trimtab.replication import replicate_experts, slot_weight
+from trimtab.replication import count_replicas, replicate_experts, slot_weight, slots_of_experts
 from trimtab.synthetic import generate_loads
 
 
@@ -106,3 +106,29 @@ def test_bad_arguments_are_named(load: Any, num_replicas: int, message: str) -> 
     with pytest.raises(InvalidArgumentError) as caught:
         replicate_experts(load, num_replicas)
     assert str(caught.value) == message
+
+
+@given(
+    hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(-1, 5)),
+    st.integers(6, 8),
+)
+def test_counts_and_slots_are_those_of_the_placement(placed: npt.NDArray[np.int64], num_experts: int) -> None:
+    """Slot by slot: empty ones belong to nobody, an expert may have none, what is short is padded with -1."""
+    counts, slots = count_replicas(placed, num_experts), slots_of_experts(placed, num_experts)
+    assert counts.dtype == slots.dtype == np.int64
+    assert slots.shape == (len(placed), num_experts, max(counts.max(), 1))
+    for layer, row in enumerate(placed.tolist()):
+        assert counts[layer].tolist() == [row.count(expert) for expert in range(num_experts)]
+        for expert in range(num_experts):
+            held = [slot for slot, there in enumerate(row) if there == expert]
+            assert slots[layer, expert].tolist() == held + [-1] * (slots.shape[2] - len(held))
+
+
+def test_the_maps_of_a_small_placement() -> None:
+    """By hand, with an empty slot."""
+    placed = np.array([[2, 0, -1, 2], [1, 1, 1, 0]])
+    assert count_replicas(placed, 3).tolist() == [[1, 0, 2], [1, 3, 0]]
+    assert slots_of_experts(placed, 3).tolist() == [
+        [[1, -1, -1], [-1, -1, -1], [0, 3, -1]],
+        [[3, -1, -1], [0, 1, 2], [-1, -1, -1]],
+    ]

@@ -121,6 +121,38 @@ async def test_what_waits_together_is_solved_together_and_cannot_tell() -> None:
         await channel.close()
 
 
+async def test_rebalances_that_wait_together_are_solved_together_and_cannot_tell() -> None:
+    """Budgets, speeds and dead GPUs of their own: one batch, and each gets the bytes that it gets alone."""
+    async with serving() as (server, packer):
+        channel, stub = bare_stub(server)
+        asked = []
+        for budget in range(6):
+            part = pb.RebalanceRequest(load=wire.encode(WEIGHT * (budget + 1)), num_gpus=4, num_replicas=32)
+            part.previous.CopyFrom(wire.encode(np.tile(np.arange(32) % 24, (5, 1))))
+            part.max_moves = 20 * budget
+            part.gpu_speed.extend([1, 1, 1, 1 + budget / 4])
+            part.inactive_gpus.extend([3] if budget == 5 else [])
+            asked.append(part)
+        alone = [(await stub.Rebalance(part)).placement for part in asked]
+        assert len({placement.SerializeToString(deterministic=True) for placement in alone}) == len(asked)
+        packer.hold()
+        first = asyncio.ensure_future(stub.Pack(request()))
+        await packer.wait_begun()
+        rest = [asyncio.ensure_future(stub.Rebalance(part)) for part in asked]
+        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 30)
+        packer.gate.set()
+        together = await asyncio.gather(*rest)
+        await first
+        assert [response.execution.batch_requests for response in together] == [6] * 6
+        assert [response.execution.batch_rows for response in together] == [30] * 6
+        for budget, (response, expected) in enumerate(zip(together, alone, strict=True)):
+            assert sum(response.placement.moves) <= 20 * budget
+            assert response.placement.SerializeToString(deterministic=True) == expected.SerializeToString(
+                deterministic=True
+            )
+        await channel.close()
+
+
 async def test_a_guilty_request_fails_alone_and_tells_nothing_of_the_inside() -> None:
     """Its batch mates are answered; it gets INTERNAL with the id that it sent."""
     async with serving() as (server, packer):
@@ -220,7 +252,7 @@ async def test_draining_answers_what_was_taken_and_says_not_serving() -> None:
     health: Any = health_pb2_grpc.HealthStub(channel)
     watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
     assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-    packer.gate.clear()
+    packer.hold()
     running = asyncio.ensure_future(stub.Pack(request()))
     await packer.wait_begun()
     stopping = asyncio.ensure_future(server.stop())

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab import wire
+from trimtab.errors import InvalidArgumentError
 from trimtab.replication import count_replicas, slots_of_experts
 from trimtab.v1 import placement_pb2 as pb
 
@@ -159,7 +160,11 @@ def read_placement(response: pb.RebalanceResponse, num_experts: int) -> Placemen
     placement = response.placement
     name = "physical_to_logical"
     slots = wire.decode(placement.physical_to_logical, name, ndim=(2,), data_types=wire.ANSWER_TYPES)
-    hierarchy = pb.Hierarchy.Name(placement.hierarchy).removeprefix("HIERARCHY_").lower()
+    if slots.min() < -1 or slots.max() >= num_experts:
+        rule = f"must hold experts from -1 to {num_experts - 1}, holds {slots.min()} to {slots.max()}"
+        raise InvalidArgumentError.of(name, rule)
+    known = pb.Hierarchy.DESCRIPTOR.values_by_number.get(placement.hierarchy)
+    hierarchy = known.name.removeprefix("HIERARCHY_").lower() if known else str(placement.hierarchy)
     return Placement(
         physical_to_logical=slots.astype(np.int64),
         num_experts=num_experts,

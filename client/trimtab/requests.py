@@ -70,7 +70,7 @@ def rebalance_request(
 
 
 def _named(field: str, name: str, values: dict[str, Any]) -> Any:
-    if name not in values:
+    if not isinstance(name, str) or name not in values:
         raise InvalidArgumentError.of(field, f"must be one of {', '.join(values)}, got {name!r}")
     return values[name]
 

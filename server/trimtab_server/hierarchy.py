@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Slots = npt.NDArray[np.int32]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -43,32 +44,39 @@ def obstacle(cluster: Cluster, previous: Slots | None) -> str | None:
     if previous is None:
         groups = np.full((1, cluster.num_nodes), cluster.num_groups // cluster.num_nodes)
     else:
-        on_node = _groups_on_nodes(cluster, previous)
-        spread = on_node.sum(axis=2) > 1
+        low, high = _nodes_of_groups(cluster, previous)
+        spread = low != high
         if spread.any():
             layer, group = (int(i) for i in np.unravel_index(int(spread.argmax()), spread.shape))
-            nodes = np.flatnonzero(on_node[layer, group]).tolist()
-            return f"previous has group {group} of layer {layer} on the nodes {nodes}"
-        groups = on_node.sum(axis=1)
+            nodes = f"nodes {low[layer, group]} and {high[layer, group]}"
+            return f"previous has group {group} of layer {layer} on the {nodes}"
+        cells = low + np.arange(len(low))[:, None] * cluster.num_nodes
+        groups = np.bincount(cells.ravel(), minlength=len(low) * cluster.num_nodes).reshape(len(low), -1)
     return _lack_of_slots(cluster, groups * (cluster.num_experts // cluster.num_groups))
 
 
-def _groups_on_nodes(cluster: Cluster, previous: Slots) -> npt.NDArray[np.bool_]:
-    """[num_layers, num_groups, num_nodes]: whether a group has a replica on a node, dead or alive."""
-    found = np.zeros((len(previous), cluster.num_groups, cluster.num_nodes), np.bool_)
+def _nodes_of_groups(cluster: Cluster, previous: Slots) -> tuple[Indices, Indices]:
+    """[num_layers, num_groups]: the lowest and the highest node that has a replica of a group, dead or alive."""
     layer, slot = np.nonzero(previous >= 0)
     group = previous[layer, slot] // (cluster.num_experts // cluster.num_groups)
-    found[layer, group, slot // (cluster.num_replicas // cluster.num_nodes)] = True
-    return found
+    node = slot // (cluster.num_replicas // cluster.num_nodes)
+    low = np.full((len(previous), cluster.num_groups), cluster.num_nodes, np.int64)
+    high = np.full_like(low, -1)
+    np.minimum.at(low, (layer, group), node)
+    np.maximum.at(high, (layer, group), node)
+    return low, high
 
 
-def _lack_of_slots(cluster: Cluster, experts: npt.NDArray[np.int64]) -> str | None:
+def _lack_of_slots(cluster: Cluster, experts: Indices) -> str | None:
     """Of [num_layers, num_nodes] experts on each node: what does not fit."""
     size, live = cluster.num_replicas // cluster.num_gpus, cluster.live_slots
     short = (experts > live).any(axis=0)
     if short.any():
         node = int(short.argmax())
         return f"node {node} has {live[node]} live slots for the {experts[:, node].max()} experts of its groups"
+    idle = ((experts == 0) & (live > 0)).any(axis=0)
+    if idle.any():
+        return f"node {int(idle.argmax())} has no group in previous"
     if cluster.allow_duplicates:
         return None
     crowded = ((experts < size) & (live > 0)).any(axis=0)

@@ -20,6 +20,8 @@ from trimtab_server.solvers.placement import REBALANCE_ALGORITHM, PlacementAnswe
 _LAYER_BYTES = 6 * 8 + 2 * 5
 """Figures of a layer in an answer: six doubles and two small integers."""
 _HEAD_BYTES = 4096
+MOST_WINDOWS = 1024
+"""Windows of a request; older ones tell nothing of the next traffic."""
 _MOST_SPREAD = 1e6
 """How many times faster the fastest GPU may be than the slowest."""
 
@@ -92,6 +94,13 @@ def _check_numbers(request: pb.RebalanceRequest, num_experts: int, limits: Reque
             f"smallest from there on is {least}, with {least - num_experts} redundant replicas"
         )
         raise InvalidArgumentError.of("num_replicas", rule)
+    size = replicas // gpus
+    if size > num_experts and not request.allow_duplicates:
+        rule = (
+            f"{size} slots a GPU are more than num_experts = {num_experts}, so a GPU would hold an expert twice; "
+            "allow_duplicates lets it"
+        )
+        raise InvalidArgumentError.of("num_replicas", rule)
     for field, count, divides, whole in (
         ("num_nodes", request.num_nodes, "num_gpus", gpus),
         ("num_groups", request.num_groups, "num_experts", num_experts),
@@ -103,9 +112,11 @@ def _check_numbers(request: pb.RebalanceRequest, num_experts: int, limits: Reque
 def _check_size(
     request: pb.RebalanceRequest, num_windows: int, num_layers: int, num_restarts: int, limits: RequestLimits
 ) -> None:
-    replicas = request.num_replicas
-    steps = num_windows * num_layers * replicas
-    product = f"{num_windows} windows x {num_layers} layers x {replicas} replicas = {steps}"
+    if num_windows > MOST_WINDOWS:
+        raise InvalidArgumentError.of("load.shape", f"num_windows must be at most {MOST_WINDOWS}, got {num_windows}")
+    replicas, size = request.num_replicas, request.num_replicas // request.num_gpus
+    steps = num_windows * num_layers * replicas * size
+    product = f"{num_windows} windows x {num_layers} layers x {replicas} replicas x {size} slots a GPU = {steps}"
     at_most("load.shape", product, steps, "max_item_steps", limits)
     if not request.HasField("previous"):
         steps = num_layers * replicas * num_restarts
@@ -117,21 +128,17 @@ def _check_size(
 
 def _read_inactive(request: pb.RebalanceRequest, num_experts: int) -> tuple[int, ...]:
     gpus, inactive = request.num_gpus, list(request.inactive_gpus)
+    seen: set[int] = set()
     for gpu in inactive:
         if not 0 <= gpu < gpus:
             raise InvalidArgumentError.of("inactive_gpus", f"must be from 0 to num_gpus - 1 = {gpus - 1}, got {gpu}")
-        if inactive.count(gpu) > 1:
+        if gpu in seen:
             raise InvalidArgumentError.of("inactive_gpus", f"must name each GPU once, names {gpu} more than once")
+        seen.add(gpu)
     size, live = request.num_replicas // gpus, gpus - len(inactive)
     if live * size < num_experts:
         rule = f"must leave a slot for each of {num_experts} experts, leave {live} GPUs x {size} slots = {live * size}"
         raise InvalidArgumentError.of("inactive_gpus", rule)
-    if size > num_experts and not request.allow_duplicates:
-        rule = (
-            f"{live} live GPUs x {size} slots = {live * size} are more than {num_experts} experts x {live} live GPUs = "
-            f"{num_experts * live}, so a GPU would hold an expert twice; set allow_duplicates to let it"
-        )
-        raise InvalidArgumentError.of("num_replicas", rule)
     return tuple(inactive)
 
 

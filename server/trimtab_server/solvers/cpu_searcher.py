@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 
 from trimtab_server.solvers.compiled import load_compiled
-from trimtab_server.solvers.compiled.replicas import replicate_rows
 from trimtab_server.solvers.compiled.search import Trail
 from trimtab_server.solvers.compiled.walks import walk_rows
+from trimtab_server.solvers.cpu_packer import CpuPacker
 from trimtab_server.solvers.placement import RebalanceProblem, SearchTask, Walks
 from trimtab_server.solvers.placing import solve_rebalances
-from trimtab_server.solvers.problem import Packer
 from trimtab_server.solvers.row_threads import RowThreads
 
 _CHUNKS_PER_THREAD = 10
@@ -35,10 +32,9 @@ class CpuSearcher:
         load_compiled(self._use_all)
 
     def _use_all(self) -> None:
-        one = np.ones((1, 2, 2))
-        replicate_rows(one[0], 1, np.zeros((2, 2), np.int32), np.ones((2, 2)))
-        problem = RebalanceProblem(one.transpose(1, 0, 2), 2, 1, previous=np.array([[0, 1]], np.int32), max_moves=0)
-        solve_rebalances([problem], cast("Packer", None), self)  # with a previous placement nothing is packed
+        load, packer = np.ones((1, 1, 2)), CpuPacker(threads=1)
+        (fresh,) = solve_rebalances([RebalanceProblem(load, 2, 1)], packer, self)
+        solve_rebalances([RebalanceProblem(load, 2, 1, previous=fresh.physical_to_logical)], packer, self)
 
     def search(self, task: SearchTask) -> Walks:
         """Search every row."""
@@ -47,7 +43,7 @@ class CpuSearcher:
             np.empty((*shape, 2), np.int32), np.empty((*shape, 2), np.int32), np.empty(shape, np.int32), np.empty(shape)
         )
         base = np.empty_like(task.start)
-        entries = np.empty(len(task.whole), np.int32)
+        ends = np.empty((len(task.whole), 3), np.int32)
 
         def solve(part: slice) -> None:
             walk_rows(
@@ -60,8 +56,8 @@ class CpuSearcher:
                 task.duplicates,
                 base[part],
                 Trail(*(array[part] for array in trail)),
-                entries[part],
+                ends[part],
             )
 
         self._threads.run(len(task.whole), solve, _CHUNKS_PER_THREAD)
-        return Walks(base, trail, entries)
+        return Walks(base, trail, ends)

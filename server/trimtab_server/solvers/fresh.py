@@ -80,7 +80,7 @@ def _experts_of_nodes(problems: Sequence[RebalanceProblem], whole: Integers, spe
     first, (num_rows, num_windows, num_experts) = problems[0], whole.shape
     load = _mean_load(whole.reshape(num_rows, num_windows, first.num_groups, -1).sum(axis=3))
     node_of_group, _, _ = _pack(problems, load[:, None], first.num_nodes, packer)
-    node_speed = speed.reshape(num_rows, first.num_nodes, -1).sum(axis=2)
+    node_speed = speed.reshape(num_rows, first.num_nodes, -1).cumsum(axis=2)[:, :, -1]  # in a written order
     node_of_group = _heaviest_to_fastest(node_of_group, load, node_speed)
     node_of_expert = np.repeat(node_of_group, num_experts // first.num_groups, axis=1)
     return np.argsort(node_of_expert, axis=1, kind="stable").reshape(num_rows, first.num_nodes, -1)

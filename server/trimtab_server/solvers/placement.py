@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -78,7 +79,7 @@ class PlacementAnswer:
     moves: npt.NDArray[np.int32]  # [num_layers]
     layer_order: npt.NDArray[np.int64]  # [num_layers]: by gain, best first
     curve: Figures  # [points, 2]: moves, and the balancedness of the whole placement
-    changed: npt.NDArray[np.bool_]  # [num_layers]: which differ from before
+    changed: npt.NDArray[np.bool_]  # [num_layers]: which have moves
     has_previous: bool
     hierarchical: bool
     solver: str
@@ -98,7 +99,7 @@ class PlacementAnswer:
 def mean_of_known(values: Figures) -> float:
     """The mean of those that are not nan, nan where all are."""
     known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    return math.fsum(known) / known.size if known.size else float("nan")  # exact, so in no order
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ class Walks(NamedTuple):
 
     base: Slots  # [rows, P]: where the walk begins, every expert with a replica
     trail: Trail  # of [rows, max_steps + 1]
-    entries: npt.NDArray[np.int32]  # [rows]: how many of them there are
+    ends: npt.NDArray[np.int32]  # [rows, 3]: how many entries there are, see `compiled.search.walk`
 
 
 class Searcher(Protocol):

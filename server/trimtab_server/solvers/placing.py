@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab_server.solvers.compiled.choice import NO_LIMIT, choose
+from trimtab_server.solvers.compiled.figures import ROUNDING
 from trimtab_server.solvers.compiled.walks import bound_rows, follow_rows, measure_rows
 from trimtab_server.solvers.fresh import start_from_nothing
 from trimtab_server.solvers.numbers import Integers, quantize
@@ -58,9 +59,7 @@ def solve_rebalances(problems: Sequence[RebalanceProblem], packer: Packer, searc
         home = np.concatenate([problem.previous for problem in problems if problem.previous is not None])
         size = home.shape[1] // speed.shape[1]
         start = np.where(np.repeat(speed > 0, size, axis=1), home, -1).astype(np.int32)
-    task = SearchTask(
-        whole, speed, _nodes(problems[0]), home, start, _gaps(problems), problems[0].allow_duplicates, _steps(problems)
-    )
+    task = search_task(problems, whole, speed, home, start)
     walks = searcher.search(task)
     chosen, curves = _choose(problems, walks)
     solved = _follow(task, walks, chosen)
@@ -69,6 +68,24 @@ def solve_rebalances(problems: Sequence[RebalanceProblem], packer: Packer, searc
         _answer(problem, solved.part(slice(stop - problem.num_rows, stop)), curve, solver, device)
         for problem, stop, curve in zip(problems, stops, curves, strict=True)
     ]
+
+
+def search_task(
+    problems: Sequence[RebalanceProblem], whole: Integers, speed: Figures, home: Slots, start: Slots
+) -> SearchTask:
+    """What a searcher gets to do for problems that share a solve; arrays as in `SearchTask`."""
+    first = problems[0]
+    # Compiled code is made for one order in memory, and would be compiled again for another
+    return SearchTask(
+        np.ascontiguousarray(whole),
+        np.ascontiguousarray(speed),
+        _nodes(first),
+        np.ascontiguousarray(home),
+        np.ascontiguousarray(start),
+        _gaps(problems),
+        first.allow_duplicates,
+        _steps(problems),
+    )
 
 
 def _whole_loads(problems: Sequence[RebalanceProblem]) -> Integers:
@@ -89,7 +106,7 @@ def _speeds(problems: Sequence[RebalanceProblem]) -> Figures:
     for problem in problems:
         speed = np.ones(problem.num_gpus) if problem.gpu_speed is None else np.array(problem.gpu_speed)
         speed[list(problem.inactive_gpus)] = 0.0
-        rows.append(np.broadcast_to(speed / speed.max(), (problem.num_rows, problem.num_gpus)))
+        rows.append(np.repeat((speed / speed.max())[None], problem.num_rows, axis=0))
     return np.concatenate(rows)
 
 
@@ -122,7 +139,7 @@ def _steps(problems: Sequence[RebalanceProblem]) -> int:
 
 def _choose(problems: Sequence[RebalanceProblem], walks: Walks) -> tuple[npt.NDArray[np.int32], list[Figures]]:
     """[rows], the entry of each walk, and of each problem the curve [points, 2] with sums of balancedness."""
-    chosen = np.empty(len(walks.entries), np.int32)
+    chosen = np.empty(len(walks.ends), np.int32)
     curves = []
     end = 0
     for problem in problems:
@@ -132,9 +149,9 @@ def _choose(problems: Sequence[RebalanceProblem], walks: Walks) -> tuple[npt.NDA
         points = choose(
             walks.trail.moves[part],
             walks.trail.balancedness[part],
-            walks.entries[part],
+            walks.ends[part],
             budget,
-            problem.min_gain,
+            max(problem.min_gain, ROUNDING),
             chosen[part],
             curve,
         )
@@ -173,7 +190,7 @@ def _answer(problem: RebalanceProblem, solved: _Solved, curve: Figures, solver: 
         moves=solved.moves,
         layer_order=np.argsort(-gain, kind="stable"),
         curve=curve / (1, live) if has_previous and live else np.empty((0, 2)),
-        changed=(solved.placed != problem.previous).any(axis=1) if has_previous else np.ones(len(before), np.bool_),
+        changed=solved.moves > 0,
         has_previous=has_previous,
         hierarchical=problem.hierarchical,
         solver=solver,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from trimtab_server.solvers.compiled.figures import ROUNDING
 from trimtab_server.solvers.compiled.jit import compiled
+from trimtab_server.solvers.compiled.search import FILLED, SEARCHED, SEPARATED
 from trimtab_server.solvers.compiled.sorting import Array
 
 NO_LIMIT = -1
@@ -24,7 +26,7 @@ def upper_hull(moves: Array, balancedness: Array, entries: int, min_gain: float,
     """
     best_at[:] = -1
     for entry in range(1, entries):
-        if balancedness[entry] > balancedness[0] and balancedness[entry] - balancedness[0] >= min_gain:
+        if balancedness[entry] - balancedness[0] >= min_gain:
             at = moves[entry]
             if best_at[at] < 0 or balancedness[entry] > balancedness[best_at[at]]:
                 best_at[at] = entry
@@ -52,17 +54,16 @@ def is_convex(moves: Array, balancedness: Array, first: int, middle: int, last: 
 
 @compiled
 def choose(
-    moves: Array, balancedness: Array, entries: Array, budget: int, min_gain: float, chosen: Array, curve: Array
+    moves: Array, balancedness: Array, ends: Array, budget: int, min_gain: float, chosen: Array, curve: Array
 ) -> int:
     """Take steps along all hulls, those with the most balancedness for a move first, while the budget lasts.
 
-    What the next steps leave over goes to whatever entry of any walk still fits. Without a limit every row goes to its
-    best entry, the last of equals.
+    What the next steps leave over goes to whatever entry of any walk still fits. Without a limit see `take_best`.
 
     Args:
-        moves, balancedness: [rows, N], of each walk. entries: [rows], how many there are.
+        moves, balancedness: [rows, N], of each walk. ends: [rows, 3], of each; see `search.walk`.
         budget: moves there are for all rows, at least those of their first entries; or NO_LIMIT.
-        min_gain: a row that gains less stays at its first entry.
+        min_gain: above 0; a row that gains less stays at its first entry.
         chosen: [rows] int32, the answer: an entry a row.
         curve: [points, 2], the answer: moves and the sum of the rows' balancedness along all hulls.
 
@@ -70,6 +71,7 @@ def choose(
         How many points the curve has.
     """
     rows = moves.shape[0]
+    entries = ends[:, SEPARATED]
     most = 0
     for row in range(rows):
         most = max(most, moves[row, : entries[row]].max())
@@ -95,7 +97,7 @@ def choose(
     points = trace_curve(moves, balancedness, chosen, step_row, step_entry, order, curve)
     if budget == NO_LIMIT:
         for row in range(rows):
-            take_best(balancedness[row], entries[row], min_gain, chosen, row)
+            chosen[row] = take_best(moves[row], balancedness[row], ends[row], min_gain)
     else:
         left = spend(moves, chosen, step_row, step_entry, order, budget)
         spend_rest(moves, balancedness, entries, min_gain, chosen, left)
@@ -149,7 +151,7 @@ def spend(moves: Array, chosen: Array, step_row: Array, step_entry: Array, order
         cost = moves[row, entry] - moves[row, chosen[row]]
         if cost > left:
             stopped[row] = True
-        elif not stopped[row]:
+        elif not stopped[row] and cost > 0:
             chosen[row] = entry
             left -= cost
     return left
@@ -174,10 +176,25 @@ def spend_rest(moves: Array, balancedness: Array, entries: Array, min_gain: floa
 
 
 @compiled
-def take_best(balancedness: Array, entries: int, min_gain: float, chosen: Array, row: int) -> None:
-    """The best entry of a walk, the last of equals; the first where none gains enough."""
-    best = 0
-    for entry in range(1, entries):
-        if balancedness[entry] >= balancedness[best] and balancedness[entry] - balancedness[0] >= min_gain:
+def take_best(moves: Array, balancedness: Array, ends: Array, min_gain: float) -> int:
+    """Where a row goes without a limit: its best entry with all slots filled, of equals that with the fewest moves.
+
+    Where filling costs balancedness, the best of all entries. Second copies are separated on top of the best entry, as
+    far as that keeps its balancedness. Where no gain is enough, the row stays as it began; but filled, if no least gain
+    was asked for.
+    """
+    filled = ends[FILLED] - 1
+    start = filled if balancedness[filled] >= balancedness[0] else 0
+    best = start
+    for entry in range(start + 1, ends[SEARCHED]):
+        gains = balancedness[entry] - balancedness[best]
+        if gains > 0 or (gains == 0 and moves[entry] < moves[best]):
             best = entry
-    chosen[row] = best
+    if balancedness[best] - balancedness[0] < min_gain:
+        if min_gain > ROUNDING:
+            return 0
+        best = start
+    for entry in range(ends[SEARCHED], ends[SEPARATED]):
+        if balancedness[entry] >= balancedness[best]:
+            best = entry
+    return best

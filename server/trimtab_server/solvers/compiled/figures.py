@@ -8,6 +8,8 @@ from trimtab_server.solvers.compiled.jit import without_memory
 from trimtab_server.solvers.compiled.sorting import Array
 
 _HALVINGS = 60
+ROUNDING = 1e-12
+"""Differences that are those of rounding, and no gain."""
 
 
 @without_memory
@@ -72,7 +74,7 @@ def bound_row(whole: Array, speed: Array, size: int, bound: Array) -> None:
                     high = middle
                 else:
                     low = middle
-            bound[t] = level / (low / fastest)
+            bound[t] = min(level / (low / fastest) * (1.0 + ROUNDING), 1.0)
 
 
 @without_memory

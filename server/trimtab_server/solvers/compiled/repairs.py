@@ -84,6 +84,8 @@ def note_replica_for(row: Row, slot: int) -> None:
     """Note the best replica for a slot, of the experts of its node, if none noted is better."""
     gpu = row.ids[GPU, slot]
     for expert in range(row.experts):
+        if expert == row.ids[EXPERT, slot]:  # in place of itself: no change at all
+            continue
         if row.ids[NODE, row.ids[GPU, row.ids[FIRST, expert]]] == row.ids[NODE, gpu] and may_hold(row, gpu, expert):
             gain = replacing_gain(row, slot, expert)
             if row.ids[STATE, STEP_SLOT] == NONE or gain > row.figures[STEP_RATE, 0]:
@@ -110,7 +112,12 @@ def second_copy(row: Row, start: int) -> int:
 
 @without_memory
 def separate_by_swaps(row: Row) -> None:
-    """Swap second copies away to where they weigh least; for placements from nothing, where moves are free."""
+    """Swap second copies away to where they weigh least, until there are none; for placements from nothing.
+
+    It ends: let a GPU hold an expert twice. No expert has more replicas than its node has GPUs, so some other lacks it.
+    Where no swap with that one is allowed, it holds nothing but what the first holds, and lacks one of these, so it has
+    a second copy itself, of fewer experts. So among all second copies there is one that can be swapped away.
+    """
     slot = second_copy(row, 0)
     while slot != NONE:
         best, place = 0.0, NONE
@@ -124,3 +131,5 @@ def separate_by_swaps(row: Row) -> None:
             swap(row, slot, place)
             weigh(row)
         slot = second_copy(row, slot + 1)
+        if slot == NONE:
+            slot = second_copy(row, 0)

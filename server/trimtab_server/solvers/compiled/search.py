@@ -33,8 +33,14 @@ from trimtab_server.solvers.compiled.tables import (
 
 LOOSE = 2e-3
 """A step has to lower the sum of the burdens by so much of it, before the last exponent."""
-TIGHT_ONE, TIGHT_MANY = 1e-5, 3e-4
+TIGHT_ONE, TIGHT_MANY = 1e-5, 4e-4
 """The same with the last exponent: of one window, and of several, which never become level."""
+FEW_SLOTS = 16
+"""With so few slots a GPU, over all windows, replicas of any expert are tried at the end; with more it gains nothing."""
+
+
+FILLED, SEARCHED, SEPARATED = 0, 1, 2
+"""Places in the ends of a walk."""
 
 
 class Trail(NamedTuple):
@@ -80,15 +86,18 @@ def note_best_step(row: Row, top: int) -> None:
 
 
 @without_memory
-def walk(row: Row, trail: Trail, goal: float) -> int:
-    """Improve a row until it is good enough, nothing helps, or the trail is full; how many entries that has then.
+def walk(row: Row, trail: Trail, goal: float, ends: Array) -> None:
+    """Improve a row until it is good enough, nothing helps, or the trail is full.
 
     Args:
         row: started, every expert with a replica. trail: memory.
         goal: a balancedness that is good enough.
+        ends: [3] int32, the answer: how many entries the trail has when all slots are filled, when the search ends,
+            and when second copies are separated.
     """
     forget_step(row)
     at = fill(row, trail, record(row, trail, 0))
+    ends[FILLED] = at
     rescale(row)
     while at < trail.moves.size and trail.balancedness[at - 1] < goal:
         everything = weigh(row)
@@ -96,7 +105,8 @@ def walk(row: Row, trail: Trail, goal: float) -> int:
         note_best_step(row, top)
         squarings = row.ids[STATE, SQUARINGS]
         least = LOOSE if squarings < HIGH else TIGHT_ONE if row.windows == 1 else TIGHT_MANY
-        if squarings == HIGH and row.figures[STEP_RATE, 0] <= everything * least:
+        stuck = squarings == HIGH and row.figures[STEP_RATE, 0] <= everything * least
+        if stuck and row.windows * row.size <= FEW_SLOTS:
             note_other_replica(row, top)
         if row.figures[STEP_RATE, 0] > everything * least:
             take_step(row)
@@ -106,9 +116,10 @@ def walk(row: Row, trail: Trail, goal: float) -> int:
             rescale(row)
         else:
             break
-    if row.ids[STATE, DUPLICATES] or trail.balancedness[0] == 0:  # a layer without load keeps its placement
-        return at
-    return separate(row, trail, at)
+    ends[SEARCHED] = at
+    if row.ids[STATE, DUPLICATES] == 0 and trail.balancedness[0] > 0:  # a layer without load keeps its placement
+        at = separate(row, trail, at)
+    ends[SEPARATED] = at
 
 
 @without_memory
@@ -118,6 +129,8 @@ def fill(row: Row, trail: Trail, at: int) -> int:
     while slot != NONE and at < trail.moves.size:
         forget_step(row)
         note_replica_for(row, slot)
+        if row.ids[STATE, STEP_SLOT] == NONE:  # its node has no experts at all
+            break
         take_step(row)
         weigh(row)
         at = record(row, trail, at)

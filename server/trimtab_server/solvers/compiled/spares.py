@@ -144,7 +144,7 @@ def weigh_losses(row: Row, top: int, spare: int) -> float:
         slot = row.ids[CANDIDATE, k]
         others = row.figures[LOSS, row.ids[EXPERT, slot]] - row.after[1, k]
         row.figures[BEFORE, k] -= others
-        most = max(most, row.figures[BEFORE, k] - row.after[0, k])
+        most = max(row.figures[BEFORE, k] - row.after[0, k], most)
     return most
 
 

@@ -98,7 +98,7 @@ def new_row(windows: int, experts: int, slots: int, gpus: int) -> Row:
         slots // gpus,
         np.zeros((_IDS, width), np.int64),
         np.zeros((_FIGURES, width)),
-        np.zeros((windows, _LOADS, width)),
+        np.zeros((windows, _LOADS, slots)),
         np.zeros((_SPANS, windows)),
         np.zeros((max(slots // gpus, 2), width)),
     )

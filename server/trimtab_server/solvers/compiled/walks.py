@@ -24,7 +24,7 @@ def walk_rows(
     duplicates: bool,
     base: Array,
     trail: Trail,
-    entries: Array,
+    ends: Array,
 ) -> None:
     """Search every row.
 
@@ -35,7 +35,7 @@ def walk_rows(
         gap: [rows], to the bound of balancedness: where a search ends.
         duplicates: whether a GPU may hold an expert twice.
         base: [rows, P] int32, the answer: where the walk begins, every expert with a replica.
-        trail: of [rows, N], the answer. entries: [rows] int32, the answer: how many of N there are.
+        trail: of [rows, N], the answer. ends: [rows, 3] int32, the answer; see `search.walk`.
     """
     rows, windows, experts = whole.shape
     slots, gpus = home.shape[1], speed.shape[1]
@@ -51,7 +51,7 @@ def walk_rows(
         bound_row(whole[r], speed[r], slots // gpus, bound)
         goal = mean_of_known(bound) / (1.0 + gap[r])
         own = Trail(trail.slot[r], trail.expert[r], trail.moves[r], trail.balancedness[r])
-        entries[r] = walk(row, own, goal)
+        walk(row, own, goal, ends[r])
 
 
 @compiled
