@@ -123,6 +123,7 @@ def _gaps(problems: Sequence[RebalanceProblem]) -> Figures:
             np.full(
                 problem.num_rows,
                 problem.options.target_gap if problem.previous is not None or problem.options.refine else np.inf,
+                np.float64,
             )
             for problem in problems
         ]

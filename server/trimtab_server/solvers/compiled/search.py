@@ -36,7 +36,7 @@ LOOSE = 2e-3
 TIGHT_ONE, TIGHT_MANY = 1e-5, 4e-4
 """The same with the last exponent: of one window, and of several, which never become level."""
 FEW_SLOTS = 16
-"""With so few slots a GPU, over all windows, replicas of any expert are tried at the end; with more it gains nothing."""
+"""With so few slots a GPU, over all windows, replicas of any expert are tried at the end; with more it gains little."""
 
 
 FILLED, SEARCHED, SEPARATED = 0, 1, 2

@@ -43,6 +43,9 @@ from trimtab_server.solvers.compiled.tables import (
     Row,
 )
 
+MOST_EXACT = 64
+"""Candidates that are weighed exactly: enough wherever experts share few GPUs, and a bound where they share all."""
+
 
 @without_memory
 def note_best_replica(row: Row, top: int) -> None:
@@ -57,6 +60,7 @@ def note_best_replica(row: Row, top: int) -> None:
             expert = row.ids[EXPERT, row.ids[MINE, i]]
             row.loads[t, GIVEN, i] = row.loads[t, LOAD, expert] / (row.ids[COUNT, expert] + 1)
         add_spares(row, t, number, spare, BASE)
+    exact = 0
     for i in range(number):
         expert = row.ids[EXPERT, row.ids[MINE, i]]
         for k in range(spare):
@@ -65,6 +69,9 @@ def note_best_replica(row: Row, top: int) -> None:
             if promised <= row.figures[STEP_RATE, 0] or row.ids[EXPERT, slot] == expert:
                 continue
             if may_hold(row, row.ids[GPU, slot], expert):
+                exact += 1
+                if exact > MOST_EXACT:
+                    return
                 gain = replacing_gain(row, slot, expert)
                 if gain > row.figures[STEP_RATE, 0]:
                     note_step(row, gain, REPLICA, slot, expert)
