@@ -77,12 +77,20 @@ def heaviest(row: Row) -> int:
 
 @without_memory
 def note_best_step(row: Row, top: int) -> None:
-    """Note the best step that lightens the GPU `top`."""
+    """Note the best step that lightens the GPU `top`.
+
+    After the first exponent replicas are looked at only where no swap helps: few of them are the best step by then, and
+    they are half of the work.
+    """
     forget_step(row)
     bound_partners(row, top)
     note_best_swap(row, top, first_partners(row))
-    note_best_replica(row, top)
+    late = row.ids[STATE, SQUARINGS] >= MIDDLE
+    if not late:
+        note_best_replica(row, top)
     note_best_swap(row, top, other_partners(row))
+    if late and row.ids[STATE, STEP_SLOT] == NONE:
+        note_best_replica(row, top)
 
 
 @without_memory

@@ -71,9 +71,11 @@ def follow_rows(trail: Trail, chosen: Array, home: Array, gpus: int, placed: Arr
                 if trail.slot[r, entry, k] >= 0:
                     placed[r, trail.slot[r, entry, k]] = trail.expert[r, entry, k]
         for gpu in range(gpus):
-            part = slice(gpu * size, (gpu + 1) * size)
-            if (placed[r, part] != home[r, part]).any():
-                keep_slots(home[r, part], placed[r, part], rest)
+            changed = False
+            for slot in range(gpu * size, (gpu + 1) * size):
+                changed |= placed[r, slot] != home[r, slot]
+            if changed:
+                keep_slots(home[r, gpu * size : (gpu + 1) * size], placed[r, gpu * size : (gpu + 1) * size], rest)
 
 
 @compiled
