@@ -40,12 +40,25 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def side_by_side(functions: Sequence[Callable[[], object]], rounds: int, warm: int = 1) -> list[list[float]]:
-    """Seconds of each function, `rounds` times in turn, so that noise hits all alike."""
+def side_by_side(
+    functions: Sequence[Callable[[], object]], rounds: int, warm: int = 1, *, after_long: bool = False
+) -> list[list[float]]:
+    """Seconds of each function, `rounds` times in turn, so that noise hits all alike.
+
+    With `after_long` the first runs so much longer that the others find cold caches after it: each of them gets an
+    untimed call right before its timed one.
+    """
     for _ in range(warm):
         for function in functions:
             function()
-    samples = [[seconds(function) for function in functions] for _ in range(rounds)]
+    samples = []
+    for _ in range(rounds):
+        row = []
+        for index, function in enumerate(functions):
+            if after_long and index:
+                function()
+            row.append(seconds(function))
+        samples.append(row)
     return [list(column) for column in zip(*samples, strict=True)]
 
 

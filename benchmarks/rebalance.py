@@ -104,7 +104,7 @@ def print_section(section: Section, solver: Solver, rounds: int) -> None:
     }
     ours = [solver.quality(case) for case in section.cases]
     calls = [in_turn(_baseline, section.requests), *(_ours(solver, case) for case in section.cases)]
-    base, *samples = side_by_side(calls, rounds)
+    base, *samples = side_by_side(calls, rounds, after_long=True)
     rows: list[tuple[str, ...]] = []
     for case, quality, taken in zip(section.cases, ours, samples, strict=True):
         speed = _paired(base, taken)

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     max_restarts: PositiveInt = Field(64, description="most restarts in a request")
     max_item_steps: PositiveInt = Field(
         1 << 24,
-        description="most layers times items times restarts (or windows) in a request; others wait while one is solved",
+        description="most layers x items x restarts in a request (rebalance: windows x slots a GPU); others wait",
     )
     max_message_bytes: Annotated[int, Field(gt=0, lt=1 << 31)] = Field(
         MAX_MESSAGE_BYTES, description="most bytes in a message, either way"

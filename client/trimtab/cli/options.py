@@ -108,6 +108,9 @@ def read_speeds(_context: click.Context, _parameter: click.Parameter, value: str
     """The speeds in `3=0.5,7=0.8`, by GPU; none without a value."""
     try:
         pairs = [entry.split("=") for entry in value.split(",")] if value is not None else []
-        return {int(gpu): float(speed) for gpu, speed in pairs}
+        speeds = {int(gpu): float(speed) for gpu, speed in pairs}
     except ValueError:  # no number, or not two parts
         raise click.BadParameter(f"must be speeds by GPU, as 3=0.5,7=0.8, got {value!r}") from None
+    if len(speeds) < len(pairs):
+        raise click.BadParameter(f"must name each GPU once, got {value!r}")
+    return speeds
