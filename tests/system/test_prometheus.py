@@ -26,13 +26,14 @@ POLL_SECONDS = 40.0
 
 @pytest.fixture(scope="module")
 def worked_server() -> Iterator[ServerProcess]:
-    """A server that answered PACKS requests, refused REFUSED and described itself."""
+    """A server that answered PACKS requests, refused REFUSED, rebalanced once with one swap, and described itself."""
     with running_server() as server, trimtab.Client(server.listen) as client:
         for _ in range(PACKS):
             client.pack([[4.0, 3.0, 2.0, 1.0]] * LAYERS, 2)
         for _ in range(REFUSED):
             with pytest.raises(trimtab.InvalidArgumentError):
                 client.pack([[1.0, 2.0, 3.0]], 2)
+        client.rebalance([[4.0, 1.0, 4.0, 1.0]], num_gpus=2, num_replicas=4, previous=[[0, 2, 1, 3]])
         client.describe()
         yield server
 
@@ -102,12 +103,14 @@ def test_prometheus_scrapes_what_was_driven(worked_server: ServerProcess, tmp_pa
         f"sum by (grpc_code) (grpc_server_handled_total{{{PACK_CALLS}}})": {"OK": PACKS, "INVALID_ARGUMENT": REFUSED},
         f"sum(grpc_server_started_total{{{PACK_CALLS}}})": {"": PACKS + REFUSED},
         f"sum(grpc_server_handling_seconds_count{{{PACK_CALLS}}})": {"": PACKS + REFUSED},
-        "sum by (grpc_method) (grpc_server_handled_total)": {"Pack": PACKS + REFUSED, "Describe": 1},
-        "sum(trimtab_batch_requests_sum)": {"": PACKS},
-        "sum(trimtab_batch_rows_sum)": {"": rows},
-        "sum(trimtab_queue_wait_seconds_count)": {"": PACKS},
+        "sum by (grpc_method) (grpc_server_handled_total)": {"Pack": PACKS + REFUSED, "Describe": 1, "Rebalance": 1},
+        "sum(trimtab_batch_requests_sum)": {"": PACKS + 1},
+        "sum(trimtab_batch_rows_sum)": {"": rows + 1},
+        "sum(trimtab_queue_wait_seconds_count)": {"": PACKS + 1},
         "sum(trimtab_queue_rows)": {"": 0},
-        "sum by (operation) (trimtab_solve_seconds_count)": {"pack": PACKS},
+        "sum by (operation) (trimtab_solve_seconds_count)": {"pack": PACKS, "rebalance": 1},
+        "sum(trimtab_moves_sum)": {"": 2},
+        "sum(trimtab_layers_changed_sum)": {"": 1},
         "sum(trimtab_rejected_total)": {"": REFUSED},
         "sum(trimtab_winning_restart_total)": {"": rows},
         'sum by (stage) (trimtab_balancedness_count{operation="pack"})': {"before": PACKS, "after": PACKS},
