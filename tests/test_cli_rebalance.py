@@ -291,6 +291,7 @@ WRONG: list[tuple[list[str], str]] = [
     ([*map(str, CLUSTER), "--hierarchy", "flat"], "'flat' is not one of 'automatic', 'global', 'hierarchical'"),
     ([*map(str, CLUSTER), "--inactive-gpus", "3,x"], "must be GPUs by number, as 3,7, got '3,x'"),
     ([*map(str, CLUSTER), "--gpu-speed", "0.5"], "must be speeds by GPU, as 3=0.5,7=0.8, got '0.5'"),
+    ([*map(str, CLUSTER), "--gpu-speed", "1=0.5,1=2"], "must name each GPU once, got '1=0.5,1=2'"),
     ([*map(str, CLUSTER), "--gpu-speed", "4=0.5"], "--gpu-speed: there is no GPU 4, they go from 0 to 3"),
     ([*map(str, CLUSTER), "--previous", "no.json"], "no.json: there is no such file; check the path"),
     ([*map(str, CLUSTER), "--previous", "new.npz"], "new.npz: its placement has shape [2, 6, 32]; it must have shape"),
