@@ -234,7 +234,7 @@ def test_every_step_of_a_walk_changes_something(allow_duplicates: bool) -> None:
         load = rng.lognormal(0, 1, (1, 1, 6))
         start = rng.permutation(np.r_[np.arange(6), rng.integers(0, 6, 6)])[None].astype(np.int32)
         problem = RebalanceProblem(load, 12, 4, previous=start, allow_duplicates=allow_duplicates)
-        task = search_task([problem], load.transpose(1, 0, 2), np.ones((1, 4)), start, start)
+        task = search_task([problem], load.transpose(1, 0, 2), np.ones((1, 4)), start, start, bound=np.ones((1, 1)))
         base, trail, ends = SEARCHER.search(task)
         slots = base[0].copy()
         assert ends[0, -1] < task.max_steps

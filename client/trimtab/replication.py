@@ -66,7 +66,7 @@ def slot_weight(load: Any, physical_to_logical: Experts, logical_count: Experts)
     return weight
 
 
-def count_replicas(physical_to_logical: Experts, num_experts: int) -> Experts:
+def count_replicas(physical_to_logical: npt.NDArray[np.integer[Any]], num_experts: int) -> Experts:
     """[num_layers, num_experts]: replicas of each expert in a placement [num_layers, num_replicas], -1 being none."""
     num_layers = len(physical_to_logical)
     cells = np.where(physical_to_logical < 0, num_experts, physical_to_logical)

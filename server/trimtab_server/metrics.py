@@ -136,7 +136,7 @@ class Metrics:
         self._observe_balancedness("rebalance", answer)
         if answer.has_previous:
             self.moves.observe(int(answer.moves.sum()))
-            self.layers_changed.observe(int(answer.changed.sum()))
+            self.layers_changed.observe(int((answer.moves > 0).sum()))
 
     def _observe_balancedness(self, operation: str, answer: PackAnswer | PlacementAnswer) -> None:
         for stage, value in (("before", answer.balancedness_before), ("after", answer.balancedness)):

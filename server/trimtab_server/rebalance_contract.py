@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from trimtab import wire
 from trimtab.errors import InvalidArgumentError
+from trimtab.replication import count_replicas
 from trimtab.v1 import placement_pb2 as pb
 from trimtab_server import hierarchy
 from trimtab_server.checks import RequestLimits, at_most, check_values, read_options, read_priority
@@ -172,20 +172,13 @@ def _read_previous(request: pb.RebalanceRequest, num_layers: int, num_experts: i
         rule = f"must hold experts from 0 to {num_experts - 1}, or -1 where a slot is empty"
         raise InvalidArgumentError.of(field, f"{rule}, got {previous[layer, slot]} at [{layer}, {slot}]")
     slots: Slots = previous.astype(np.int32)
-    missing = _counts(slots, num_experts) == 0
+    missing = count_replicas(slots, num_experts) == 0
     if missing.any():
         layer = int(missing.any(axis=1).argmax())
         experts = np.flatnonzero(missing[layer])
         rule = f"must hold every expert, layer {layer} lacks {len(experts)}, the first is {experts[0]}"
         raise InvalidArgumentError.of(field, rule)
     return slots
-
-
-def _counts(slots: Slots, num_experts: int) -> npt.NDArray[np.int64]:
-    """[num_layers, num_experts]: replicas."""
-    layer, slot = np.nonzero(slots >= 0)
-    cells = layer * num_experts + slots[layer, slot]
-    return np.bincount(cells, minlength=len(slots) * num_experts).reshape(len(slots), num_experts)
 
 
 def _check_budget(
@@ -202,7 +195,7 @@ def _check_budget(
         return
     by_gpu = previous.reshape(len(previous), request.num_gpus, -1)
     live = np.delete(by_gpu, inactive, axis=1).reshape(len(previous), -1)
-    needed = int((_counts(live, num_experts) == 0).sum())
+    needed = int((count_replicas(live, num_experts) == 0).sum())
     if needed > request.max_moves:
         rule = f"must be at least {needed}, to revive the experts that only inactive GPUs hold, got {request.max_moves}"
         raise InvalidArgumentError.of("max_moves", rule)

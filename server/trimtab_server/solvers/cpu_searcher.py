@@ -52,7 +52,7 @@ class CpuSearcher:
                 task.node,
                 task.home[part],
                 task.start[part],
-                task.gap[part],
+                task.goal[part],
                 task.duplicates,
                 base[part],
                 Trail(*(array[part] for array in trail)),

@@ -16,7 +16,7 @@ from trimtab_server.solvers.compiled.replicas import replicate_rows
 from trimtab_server.solvers.numbers import Integers
 from trimtab_server.solvers.packing import solve_packs
 from trimtab_server.solvers.placement import Figures, RebalanceProblem, Slots
-from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem
+from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem, parts_of
 
 Indices = npt.NDArray[np.int64]
 
@@ -51,13 +51,14 @@ def start_from_nothing(
         nodes = [node for node, of_node in enumerate(live) if of_node.sum() == num_live]
         # Nodes with equally many live GPUs are more rows of one packing
         item, weight = _replicate(load[:, nodes], num_live, size, first)
-        packed = _pack(problems, weight, num_live, packer)
+        pack, rank, answer = _pack(problems, weight, num_live, packer)
+        by_node = num_rows, len(nodes), -1
         for place, node in enumerate(nodes):
             gpus = np.flatnonzero(live[node]) + node * (first.num_gpus // num_nodes)
             of_item = np.take_along_axis(expert[:, node], item[:, place], axis=1)
-            index, rank = (part.reshape(num_rows, len(nodes), -1)[:, place] for part in packed[:2])
-            slots[np.arange(num_rows)[:, None], gpus[index], rank] = of_item
-    return FreshStart(slots.reshape(num_rows, -1), packed[2].solver, packed[2].device)
+            to_gpu, to_slot = gpus[pack.reshape(by_node)[:, place]], rank.reshape(by_node)[:, place]
+            slots[np.arange(num_rows)[:, None], to_gpu, to_slot] = of_item
+    return FreshStart(slots.reshape(num_rows, -1), answer.solver, answer.device)
 
 
 def _all_experts(whole: Integers) -> Indices:
@@ -113,12 +114,11 @@ def _pack(
     problems: Sequence[RebalanceProblem], weight: Figures, num_packs: int, packer: Packer
 ) -> tuple[Indices, Indices, PackAnswer]:
     """(pack, rank) [rows * nodes, items] of weight [rows, nodes, items], and an answer that tells who packed."""
-    stops = np.cumsum([problem.num_rows for problem in problems])
-    parts = [
-        PackProblem(weight[stop - problem.num_rows : stop].reshape(-1, weight.shape[2]), num_packs, problem.options)
-        for problem, stop in zip(problems, stops, strict=True)
+    packs = [
+        PackProblem(weight[part].reshape(-1, weight.shape[2]), num_packs, problem.options)
+        for problem, part in zip(problems, parts_of(problems), strict=True)
     ]
-    answers = solve_packs(parts, packer)
+    answers = solve_packs(packs, packer)
     index, rank = (
         np.concatenate([getattr(answer, name) for answer in answers]).astype(np.int64)
         for name in ("pack_index", "rank_in_pack")

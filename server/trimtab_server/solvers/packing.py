@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trimtab_server.solvers.bounds import lower_bound
 from trimtab_server.solvers.numbers import SUM_BITS, Integers, noise_table, quantize
-from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem, PackTask
+from trimtab_server.solvers.problem import PackAnswer, Packer, PackProblem, PackTask, parts_of
 
 _MAX_LOAD = float(1 << SUM_BITS)
 
@@ -34,7 +34,6 @@ def solve_packs(problems: Sequence[PackProblem], packer: Packer) -> list[PackAns
         ]
     )
     max_load, mean_load, reported_bound, initial = np.ldexp(figures, exponent)
-    stops = np.cumsum([problem.num_rows for problem in problems])
     return [
         PackAnswer(
             pack_index=result.pack_index[part],
@@ -47,17 +46,14 @@ def solve_packs(problems: Sequence[PackProblem], packer: Packer) -> list[PackAns
             solver=result.solver,
             device=result.device,
         )
-        for problem, stop in zip(problems, stops, strict=True)
-        for part in [slice(stop - problem.num_rows, stop)]
+        for part in parts_of(problems)
     ]
 
 
 def _rows(problems: Sequence[PackProblem]) -> Integers:
     rows = np.empty((sum(p.num_rows for p in problems), problems[0].weight.shape[1]))
-    end = 0
-    for problem in problems:
-        rows[end : end + problem.num_rows] = problem.weight
-        end += problem.num_rows
+    for problem, part in zip(problems, parts_of(problems), strict=True):
+        rows[part] = problem.weight
     return rows
 
 

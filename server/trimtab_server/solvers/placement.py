@@ -79,7 +79,6 @@ class PlacementAnswer:
     moves: npt.NDArray[np.int32]  # [num_layers]
     layer_order: npt.NDArray[np.int64]  # [num_layers]: by gain, best first
     curve: Figures  # [points, 2]: moves, and the balancedness of the whole placement
-    changed: npt.NDArray[np.bool_]  # [num_layers]: which have moves
     has_previous: bool
     hierarchical: bool
     solver: str
@@ -111,7 +110,7 @@ class SearchTask:
     node: npt.NDArray[np.int32]  # [G]: experts stay within a node
     home: Slots  # [rows, P]: the placement before; all -1 where there was none
     start: Slots  # [rows, P]: where to begin; nothing on inactive GPUs
-    gap: Figures  # [rows]: to the bound, where a search ends
+    goal: Figures  # [rows]: a balancedness that is good enough: where a search ends
     duplicates: bool  # whether a GPU may hold an expert twice
     max_steps: int
 

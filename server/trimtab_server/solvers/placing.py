@@ -22,7 +22,7 @@ from trimtab_server.solvers.placement import (
     Slots,
     Walks,
 )
-from trimtab_server.solvers.problem import Packer
+from trimtab_server.solvers.problem import Packer, parts_of
 
 CURVE_POINTS = 64
 _STEP_CANDIDATES = 1 << 27
@@ -59,21 +59,22 @@ def solve_rebalances(problems: Sequence[RebalanceProblem], packer: Packer, searc
         home = np.concatenate([problem.previous for problem in problems if problem.previous is not None])
         size = home.shape[1] // speed.shape[1]
         start = np.where(np.repeat(speed > 0, size, axis=1), home, -1).astype(np.int32)
-    task = search_task(problems, whole, speed, home, start)
+    bound = np.empty(whole.shape[:2])
+    bound_rows(whole, speed, home.shape[1] // speed.shape[1], bound)
+    task = search_task(problems, whole, speed, home, start, bound=bound)
     walks = searcher.search(task)
     chosen, curves = _choose(problems, walks)
-    solved = _follow(task, walks, chosen)
-    stops = np.cumsum([problem.num_rows for problem in problems])
+    solved = _follow(task, walks, chosen, bound)
     return [
-        _answer(problem, solved.part(slice(stop - problem.num_rows, stop)), curve, solver, device)
-        for problem, stop, curve in zip(problems, stops, curves, strict=True)
+        _answer(problem, solved.part(part), curve, solver, device)
+        for problem, part, curve in zip(problems, parts_of(problems), curves, strict=True)
     ]
 
 
 def search_task(
-    problems: Sequence[RebalanceProblem], whole: Integers, speed: Figures, home: Slots, start: Slots
+    problems: Sequence[RebalanceProblem], whole: Integers, speed: Figures, home: Slots, start: Slots, *, bound: Figures
 ) -> SearchTask:
-    """What a searcher gets to do for problems that share a solve; arrays as in `SearchTask`."""
+    """What a searcher gets to do for problems that share a solve; arrays as in `SearchTask`, bound [rows, T]."""
     first = problems[0]
     # Compiled code is made for one order in memory, and would be compiled again for another
     return SearchTask(
@@ -82,7 +83,7 @@ def search_task(
         _nodes(first),
         np.ascontiguousarray(home),
         np.ascontiguousarray(start),
-        _gaps(problems),
+        _mean(bound) / (1.0 + _gaps(problems)),
         first.allow_duplicates,
         _steps(problems),
     )
@@ -92,22 +93,19 @@ def _whole_loads(problems: Sequence[RebalanceProblem]) -> Integers:
     """[rows, T, E]: every window of every row on a scale of its own."""
     num_windows, _, num_experts = problems[0].load.shape
     rows = np.empty((sum(problem.num_rows for problem in problems), num_windows, num_experts))
-    end = 0
-    for problem in problems:
-        rows[end : end + problem.num_rows] = problem.load.transpose(1, 0, 2)
-        end += problem.num_rows
+    for problem, part in zip(problems, parts_of(problems), strict=True):
+        rows[part] = problem.load.transpose(1, 0, 2)
     whole, _ = quantize(rows.reshape(-1, num_experts))
     return whole.reshape(rows.shape)
 
 
 def _speeds(problems: Sequence[RebalanceProblem]) -> Figures:
     """[rows, G]: 1 where nothing is said, 0 where a GPU is inactive; the fastest live one has 1."""
-    rows = []
-    for problem in problems:
-        speed = np.ones(problem.num_gpus) if problem.gpu_speed is None else np.array(problem.gpu_speed)
-        speed[list(problem.inactive_gpus)] = 0.0
-        rows.append(np.repeat((speed / speed.max())[None], problem.num_rows, axis=0))
-    return np.concatenate(rows)
+    speed = np.array([np.ones(p.num_gpus) if p.gpu_speed is None else p.gpu_speed for p in problems], np.float64)
+    for of_gpu, problem in zip(speed, problems, strict=True):
+        of_gpu[list(problem.inactive_gpus)] = 0.0
+    speed /= speed.max(axis=1, keepdims=True)
+    return np.repeat(speed, [problem.num_rows for problem in problems], axis=0)
 
 
 def _nodes(problem: RebalanceProblem) -> npt.NDArray[np.int32]:
@@ -118,16 +116,8 @@ def _nodes(problem: RebalanceProblem) -> npt.NDArray[np.int32]:
 
 def _gaps(problems: Sequence[RebalanceProblem]) -> Figures:
     """[rows]: the gap that is good enough; any is where nothing is to be refined."""
-    return np.concatenate(
-        [
-            np.full(
-                problem.num_rows,
-                problem.options.target_gap if problem.previous is not None or problem.options.refine else np.inf,
-                np.float64,
-            )
-            for problem in problems
-        ]
-    )
+    gaps = [p.options.target_gap if p.previous is not None or p.options.refine else np.inf for p in problems]
+    return np.repeat(gaps, [problem.num_rows for problem in problems])
 
 
 def _steps(problems: Sequence[RebalanceProblem]) -> int:
@@ -142,9 +132,7 @@ def _choose(problems: Sequence[RebalanceProblem], walks: Walks) -> tuple[npt.NDA
     """[rows], the entry of each walk, and of each problem the curve [points, 2] with sums of balancedness."""
     chosen = np.empty(len(walks.ends), np.int32)
     curves = []
-    end = 0
-    for problem in problems:
-        part = slice(end, end + problem.num_rows)
+    for problem, part in zip(problems, parts_of(problems), strict=True):
         curve = np.empty((CURVE_POINTS, 2))
         budget = NO_LIMIT if problem.max_moves is None else problem.max_moves
         points = choose(
@@ -157,20 +145,16 @@ def _choose(problems: Sequence[RebalanceProblem], walks: Walks) -> tuple[npt.NDA
             curve,
         )
         curves.append(curve[:points])
-        end += problem.num_rows
     return chosen, curves
 
 
-def _follow(task: SearchTask, walks: Walks, chosen: npt.NDArray[np.int32]) -> _Solved:
-    num_rows, num_windows, _ = task.whole.shape
-    num_gpus = task.speed.shape[1]
+def _follow(task: SearchTask, walks: Walks, chosen: npt.NDArray[np.int32], bound: Figures) -> _Solved:
     placed = walks.base.copy()
-    follow_rows(walks.trail, chosen, task.home, num_gpus, placed)
-    before, after, bound = np.empty((3, num_rows, num_windows))
+    follow_rows(walks.trail, chosen, task.home, task.speed.shape[1], placed)
+    before, after = np.empty((2, *bound.shape))
     measure_rows(task.whole, task.speed, task.start, before)
     measure_rows(task.whole, task.speed, placed, after)
-    bound_rows(task.whole, task.speed, placed.shape[1] // num_gpus, bound)
-    moves = walks.trail.moves[np.arange(num_rows), chosen]
+    moves = walks.trail.moves[np.arange(len(chosen)), chosen]
     return _Solved(placed, before, after, bound, moves)
 
 
@@ -191,7 +175,6 @@ def _answer(problem: RebalanceProblem, solved: _Solved, curve: Figures, solver: 
         moves=solved.moves,
         layer_order=np.argsort(-gain, kind="stable"),
         curve=curve / (1, live) if has_previous and live else np.empty((0, 2)),
-        changed=solved.moves > 0,
         has_previous=has_previous,
         hierarchical=problem.hierarchical,
         solver=solver,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -97,6 +98,21 @@ class PackTask:
     def part(self, rows: slice) -> PackTask:
         """Some of the rows, as a task of their own: the answer for a row is the same in either."""
         return replace(self, whole=self.whole[rows], table_index=self.table_index[rows], target=self.target[rows])
+
+
+class HasRows(Protocol):
+    """A problem, of any kind."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that it adds to a batch."""
+        ...
+
+
+def parts_of(problems: Iterable[HasRows]) -> list[slice]:
+    """The rows of each problem in the batch of all."""
+    stops = list(accumulate((problem.num_rows for problem in problems), initial=0))
+    return [slice(start, stop) for start, stop in pairwise(stops)]
 
 
 def tiny_task() -> PackTask:

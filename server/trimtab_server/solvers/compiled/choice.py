@@ -78,7 +78,7 @@ def choose(
     best_at = np.empty(most + 1, np.int32)
     hull = np.empty(moves.shape[1], np.int32)
     total_entries = entries.sum()
-    slope = np.empty(total_entries)
+    slope, step_moves, step_gain = np.empty(total_entries), np.empty(total_entries, np.int64), np.empty(total_entries)
     step_row, step_entry = np.empty(total_entries, np.int32), np.empty(total_entries, np.int32)
     steps = 0
     for row in range(rows):
@@ -89,12 +89,17 @@ def choose(
                 chosen[row] = entry
             else:
                 before = hull[vertex - 1]
-                rise = balancedness[row, entry] - balancedness[row, before]
-                slope[steps] = -rise / (moves[row, entry] - moves[row, before])
+                step_gain[steps] = balancedness[row, entry] - balancedness[row, before]
+                step_moves[steps] = moves[row, entry] - moves[row, before]
+                slope[steps] = -step_gain[steps] / step_moves[steps]
                 step_row[steps], step_entry[steps] = row, entry
                 steps += 1
     order = np.argsort(slope[:steps], kind="mergesort")
-    points = trace_curve(moves, balancedness, chosen, step_row, step_entry, order, curve)
+    curve[0] = 0.0
+    for row in range(rows):
+        curve[0, 0] += moves[row, chosen[row]]
+        curve[0, 1] += balancedness[row, chosen[row]]
+    points = trace_curve(step_moves[order], step_gain[order], curve)
     if budget == NO_LIMIT:
         for row in range(rows):
             chosen[row] = take_best(moves[row], balancedness[row], ends[row], min_gain)
@@ -105,36 +110,16 @@ def choose(
 
 
 @compiled
-def trace_curve(
-    moves: Array,
-    balancedness: Array,
-    chosen: Array,
-    step_row: Array,
-    step_entry: Array,
-    order: Array,
-    curve: Array,
-) -> int:
-    """The whole curve, from the entries in `chosen` on, thinned to the points there is room for; how many those are."""
-    at = chosen.copy()
-    total_moves, total = 0, 0.0
-    for row in range(at.size):
-        total_moves += moves[row, at[row]]
-        total += balancedness[row, at[row]]
-    last = 0
-    for k in range(order.size):
-        last += moves[step_row[order[k]], step_entry[order[k]]] - moves[step_row[order[k]], at[step_row[order[k]]]]
-        at[step_row[order[k]]] = step_entry[order[k]]
-    at[:] = chosen
-    first, room = total_moves, curve.shape[0]
-    curve[0, 0], curve[0, 1] = total_moves, total
+def trace_curve(step_moves: Array, step_gain: Array, curve: Array) -> int:
+    """The curve from its first point on, step by step, thinned to the points there is room for; how many those are."""
+    room, all_moves = curve.shape[0], step_moves.sum()
+    moves, total = 0, curve[0, 1]
     points = 1
-    for k in range(order.size):
-        row, entry = step_row[order[k]], step_entry[order[k]]
-        total_moves += moves[row, entry] - moves[row, at[row]]
-        total += balancedness[row, entry] - balancedness[row, at[row]]
-        at[row] = entry
-        if (total_moves - first) * (room - 1) >= points * last:  # the moves of the points are evenly spread
-            curve[points, 0], curve[points, 1] = total_moves, total
+    for k in range(step_moves.size):
+        moves += step_moves[k]
+        total += step_gain[k]
+        if moves * (room - 1) >= points * all_moves:  # the moves of the points are evenly spread
+            curve[points, 0], curve[points, 1] = curve[0, 0] + moves, total
             points += 1
     return points
 

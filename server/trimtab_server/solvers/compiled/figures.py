@@ -84,14 +84,3 @@ def enough_slots(load: Array, share: float, slots: int) -> bool:
     for e in range(load.size):
         needed += max(np.ceil(load[e] / share), 1.0)
     return needed <= slots
-
-
-@without_memory
-def mean_of_known(values: Array) -> float:
-    """The mean of those that are not nan; 0 where all are."""
-    total, known = 0.0, 0
-    for value in values:
-        if not np.isnan(value):
-            total += value
-            known += 1
-    return total / known if known else 0.0

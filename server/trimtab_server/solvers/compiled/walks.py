@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trimtab_server.solvers.compiled.figures import bound_row, mean_of_known, measure_row
+from trimtab_server.solvers.compiled.figures import bound_row, measure_row
 from trimtab_server.solvers.compiled.jit import compiled, without_memory
 from trimtab_server.solvers.compiled.levels import start_row
 from trimtab_server.solvers.compiled.repairs import revive, separate_by_swaps
@@ -20,7 +20,7 @@ def walk_rows(
     node: Array,
     home: Array,
     start: Array,
-    gap: Array,
+    goal: Array,
     duplicates: bool,
     base: Array,
     trail: Trail,
@@ -32,7 +32,7 @@ def walk_rows(
         whole: [rows, T, E] float64. speed: [rows, G], 0 where inactive. node: [G] int32: experts stay within one.
         home: [rows, P] int32, the placement before; all -1 where there was none.
         start: [rows, P] int32, where to begin: nothing on inactive GPUs.
-        gap: [rows], to the bound of balancedness: where a search ends.
+        goal: [rows], a balancedness that is good enough: where a search ends.
         duplicates: whether a GPU may hold an expert twice.
         base: [rows, P] int32, the answer: where the walk begins, every expert with a replica.
         trail: of [rows, N], the answer. ends: [rows, 3] int32, the answer; see `search.walk`.
@@ -40,7 +40,6 @@ def walk_rows(
     rows, windows, experts = whole.shape
     slots, gpus = home.shape[1], speed.shape[1]
     row = new_row(windows, experts, slots, gpus)
-    bound = np.empty(windows)
     for r in range(rows):
         start_row(row, whole[r], speed[r], node, home[r], start[r], duplicates)
         revive(row)
@@ -48,10 +47,8 @@ def walk_rows(
             separate_by_swaps(row)
         for slot in range(slots):
             base[r, slot] = row.ids[EXPERT, slot]
-        bound_row(whole[r], speed[r], slots // gpus, bound)
-        goal = mean_of_known(bound) / (1.0 + gap[r])
         own = Trail(trail.slot[r], trail.expert[r], trail.moves[r], trail.balancedness[r])
-        walk(row, own, goal, ends[r])
+        walk(row, own, goal[r], ends[r])
 
 
 @compiled
