@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.rebalance_baseline import Placement
+from trimtab.cli.judging import copies_held
 
 Loads = npt.NDArray[Any]
 """[num_windows, num_layers, num_experts], tokens."""
@@ -17,15 +18,6 @@ Copies = npt.NDArray[np.int64]
 
 _ROUNDING = 1e-9
 """A layer's balancedness may seem to fall by this much: solvers round loads to whole numbers."""
-
-
-def copies_held(placement: Placement, num_gpus: int, num_experts: int) -> Copies:
-    """What each GPU holds; slots of -1 hold nothing."""
-    held = np.zeros((len(placement), num_gpus, num_experts), np.int64)
-    layer, slot = np.nonzero(placement >= 0)
-    gpu = slot // (placement.shape[1] // num_gpus)
-    np.add.at(held, (layer, gpu, placement[layer, slot]), 1)
-    return held
 
 
 def balancedness(load: Loads, held: Copies) -> npt.NDArray[np.float64]:

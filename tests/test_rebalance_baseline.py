@@ -13,7 +13,6 @@ from benchmarks.placement_quality import (
     Loads,
     Quality,
     balancedness,
-    copies_held,
     count_duplicates,
     count_moves,
     find_faults,
@@ -22,6 +21,7 @@ from benchmarks.rebalance_baseline import Placement, place_experts, placed_by, t
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab.cli.judging import copies_held
 from trimtab.replication import count_replicas, replicate_experts
 from trimtab.synthetic import generate_loads
 

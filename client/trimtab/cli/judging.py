@@ -34,12 +34,13 @@ def layer_balancedness(load: npt.NDArray[Any], slots: Slots, num_gpus: int) -> F
 def count_received(before: Slots, after: Slots, num_gpus: int) -> npt.NDArray[np.int64]:
     """[num_gpus]: the copies that each GPU holds after and not before, over all layers; their sum is the moves."""
     num_experts = int(max(before.max(), after.max())) + 1
-    held_before, held_after = (_held(slots, num_gpus, num_experts) for slots in (before, after))
+    held_before, held_after = (copies_held(slots, num_gpus, num_experts) for slots in (before, after))
     received: npt.NDArray[np.int64] = np.maximum(held_after - held_before, 0).sum(axis=(0, 2))
     return received
 
 
-def _held(slots: Slots, num_gpus: int, num_experts: int) -> npt.NDArray[np.int64]:
-    """[num_layers, num_gpus, num_experts]: how often a GPU holds an expert; a GPU is to count as a layer is."""
+def copies_held(slots: npt.NDArray[np.integer[Any]], num_gpus: int, num_experts: int) -> npt.NDArray[np.int64]:
+    """[num_layers, num_gpus, num_experts]: how often a GPU holds an expert, in slots as above."""
     num_layers = len(slots)
-    return count_replicas(slots.reshape(num_layers * num_gpus, -1), num_experts).reshape(num_layers, num_gpus, -1)
+    by_gpu = slots.reshape(num_layers * num_gpus, -1)  # counted as layers are
+    return count_replicas(by_gpu, num_experts).reshape(num_layers, num_gpus, -1)

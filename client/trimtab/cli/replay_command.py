@@ -58,39 +58,24 @@ _generator_options = in_order(
     click.option("--drift", type=float, help=f"How far popularity wanders in a window, 0 to 1.  [default: {_DRIFT:g}]"),
     click.option("--seed", type=int, help=f"The same seed, the same loads.  [default: {_SEED}]"),
 )
+_CONSTANTS = (
+    ("window_seconds", 1e6, "How long a window lasts."),
+    ("moe_share", 1, "Share of it that the MoE layers take."),
+    ("expert_mib", 1e6, "Size of a copy of an expert; DeepSeek-V3's in FP8 by default."),
+    ("bandwidth_gbps", 1e6, "Gbit/s that a GPU receives."),
+)
 _model_options = in_order(
-    click.option(
-        "--window-seconds",
-        type=float,
-        default=_DEFAULT.window_seconds,
-        show_default=True,
-        callback=above_zero(1e6),
-        help="How long a window lasts.",
-    ),
-    click.option(
-        "--moe-share",
-        type=float,
-        default=_DEFAULT.moe_share,
-        show_default=True,
-        callback=above_zero(1),
-        help="Share of it that the MoE layers take.",
-    ),
-    click.option(
-        "--expert-mib",
-        type=float,
-        default=_DEFAULT.expert_mib,
-        show_default=True,
-        callback=above_zero(1e6),
-        help="Size of a copy of an expert; DeepSeek-V3's in FP8 by default.",
-    ),
-    click.option(
-        "--bandwidth-gbps",
-        type=float,
-        default=_DEFAULT.bandwidth_gbps,
-        show_default=True,
-        callback=above_zero(1e6),
-        help="Gbit/s that a GPU receives.",
-    ),
+    *(
+        click.option(
+            f"--{name.replace('_', '-')}",
+            type=float,
+            default=getattr(_DEFAULT, name),
+            show_default=True,
+            callback=above_zero(most),
+            help=text,
+        )
+        for name, most, text in _CONSTANTS
+    )
 )
 
 
