@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trimtab_server.solvers.placement import RebalanceProblem
@@ -43,6 +44,11 @@ class Cluster:
         ]
 
 
+def alike(num_gpus: int, size: int) -> Cluster:
+    """So many GPUs of so many slots, all of one speed, on one node."""
+    return Cluster(size, [1.0] * num_gpus, 1, 1)
+
+
 def cluster_of(problem: RebalanceProblem) -> Cluster:
     """That of a problem."""
     speed = [1.0] * problem.num_gpus if problem.gpu_speed is None else list(problem.gpu_speed)
@@ -57,11 +63,16 @@ def experts_of(slots: Row) -> Counter[int]:
     return Counter(expert for expert in slots if expert >= 0)
 
 
-def balancedness(cluster: Cluster, row: Row, load: list[float]) -> float:
-    """Of one layer in one window: what live GPUs carry, over their speed, over the highest level; nan without load."""
+def gpu_loads(cluster: Cluster, row: Row, load: list[float]) -> list[float]:
+    """What each GPU carries of one layer in one window; nothing where it is dead."""
     held = cluster.without_dead(row)
     count = experts_of(held)
-    carried = [sum(load[expert] / count[expert] for expert in slots if expert >= 0) for slots in cluster.gpus(held)]
+    return [sum(load[expert] / count[expert] for expert in slots if expert >= 0) for slots in cluster.gpus(held)]
+
+
+def balancedness(cluster: Cluster, row: Row, load: list[float]) -> float:
+    """Of one layer in one window: what live GPUs carry, over their speed, over the highest level; nan without load."""
+    carried = gpu_loads(cluster, row, load)
     level = max(load / speed for load, speed in zip(carried, cluster.speed, strict=True) if speed > 0)
     return sum(carried) / sum(cluster.speed) / level if level > 0 else math.nan
 
@@ -101,3 +112,23 @@ def keeps_groups(cluster: Cluster, row: Row) -> bool:
         for expert in experts_of(held):
             nodes.setdefault(expert // cluster.experts_per_group, set()).add(gpu // gpus_per_node)
     return all(len(of_group) == 1 for of_group in nodes.values())
+
+
+def steps_from(cluster: Cluster, slots: Row, top: int) -> Iterator[tuple[str, int, int, Row]]:
+    """Every step from a GPU without new duplicates: (kind, slot, other slot or expert, the slots after it)."""
+    before, count = duplicates(cluster, slots), Counter(slots)
+    own = range(top * cluster.size, (top + 1) * cluster.size)
+    for slot in own:
+        for other in range(len(slots)):
+            if other not in own and slots[slot] != slots[other]:
+                after = list(slots)
+                after[slot], after[other] = after[other], after[slot]
+                if duplicates(cluster, after) <= before:
+                    yield "swap", slot, other, after
+    for expert in {slots[slot] for slot in own}:
+        for place in range(len(slots)):
+            if count[slots[place]] > 1 and slots[place] != expert:
+                after = list(slots)
+                after[place] = expert
+                if duplicates(cluster, after) <= before:
+                    yield "replica", place, expert, after

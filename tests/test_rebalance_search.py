@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import plain_placement as plain
+from tests import placement_rules as rules
 from tests.kept_venv import ROOT
 from trimtab_server.solvers.compiled import choice, figures, levels, replicas, search, steps, swaps, tables, walks
 from trimtab_server.solvers.cpu_packer import CpuPacker
@@ -19,6 +19,7 @@ from trimtab_server.solvers.cpu_searcher import CpuSearcher
 from trimtab_server.solvers.placement import PlacementAnswer, RebalanceProblem
 from trimtab_server.solvers.placing import search_task, solve_rebalances
 
+FOUR = rules.alike(4, 3)
 PACKER, SEARCHER = CpuPacker(threads=1), CpuSearcher(threads=1)
 
 PROBE = """
@@ -87,7 +88,7 @@ def smooth(row: tables.Row, load: list[list[float]], slots: list[int], speed: li
     """The sum of the burdens of a placement, with the weights and scales that the row has."""
     total = 0.0
     for t, window in enumerate(load):
-        for carried, s in zip(plain.gpu_loads(window, slots, 4), speed, strict=True):
+        for carried, s in zip(rules.gpu_loads(FOUR, slots, window), speed, strict=True):
             level = carried / s * scale[t]
             total += row.spans[tables.WEIGHT, t] * s * level ** (2 ** int(row.ids[tables.STATE, tables.SQUARINGS]))
     return total
@@ -114,8 +115,8 @@ def test_the_best_step_is_the_best_of_all(windows: int, speed: list[float]) -> N
         search.note_best_step(row, top)
         rates = {
             (kind, slot, other): (before - smooth(row, load, after, speed, scale))
-            / max(plain.moves(slots, after, 4), 1)
-            for kind, slot, other, after in plain.steps_from(slots, 4, top)
+            / max(rules.moves(FOUR, slots, after), 1)
+            for kind, slot, other, after in rules.steps_from(FOUR, slots, top)
         }
         best = max(rate for step, rate in rates.items() if not overlooked(step, slots, top))
         if row.ids[tables.STATE, tables.STEP_SLOT] < 0:
@@ -133,15 +134,16 @@ def test_a_walk_s_record_is_what_happened() -> None:
     rng = np.random.default_rng(8)
     load = rng.lognormal(0, 1, (3, 4, 24))
     previous = solve(rng.lognormal(0, 1, (4, 24)), 30, 6).physical_to_logical
+    six = rules.alike(6, 5)
     for limit in range(0, 40, 3):
         answer = solve(load, 30, 6, previous=previous, max_moves=limit)
         assert answer.moves.sum() <= limit
         for layer in range(4):
             after = answer.physical_to_logical[layer].tolist()
-            assert plain.moves(previous[layer].tolist(), after, 6) == answer.moves[layer]
-            value = plain.balancedness(load[:, layer].tolist(), after, [1.0] * 6)
+            assert rules.moves(six, previous[layer].tolist(), after) == answer.moves[layer]
+            value = rules.mean_balancedness(six, after, load[:, layer].tolist())
             assert value == pytest.approx(answer.after[layer], rel=1e-9)
-            assert plain.duplicates(after, 6) == 0
+            assert rules.duplicates(six, after) == 0
 
 
 def test_more_moves_are_never_worse() -> None:
@@ -172,7 +174,7 @@ def test_tiny_cases_come_close_to_the_best_there_is() -> None:
     ratios = []
     for _ in range(12):
         load = rng.lognormal(0, 1, 5)
-        best = max(plain.balancedness([load.tolist()], slots, [1.0] * 3) for slots in everything)
+        best = max(rules.balancedness(rules.alike(3, 3), slots, load.tolist()) for slots in everything)
         start = everything[int(rng.integers(len(everything)))]
         for previous in (None, np.array([start], np.int32)):
             answer = solve(load[None], 9, 3, previous=previous)
@@ -251,7 +253,7 @@ def test_dense_placements_from_nothing_hold_no_expert_twice() -> None:
     loads = np.vstack([[[2, 2, 1, 2, 2, 2, 1]], rng.integers(0, 4, (1500, 7))])
     answer = solve(loads, 24, 4)
     for layer in answer.physical_to_logical.tolist():
-        assert plain.duplicates(layer, 4) == 0
+        assert rules.duplicates(rules.alike(4, 6), layer) == 0
         assert set(layer) == set(range(7))
 
 
