@@ -159,18 +159,31 @@ def balancedness(row: Row) -> float:
 def recount(row: Row, gpu: int) -> None:
     """Which copies on a GPU it did not have before: of n equal ones, those beyond the number there were."""
     start, end = gpu * row.size, (gpu + 1) * row.size
+    home, now = row.ids[HOME, start:end], row.ids[EXPERT, start:end]
     moved = 0
-    for slot in range(start, end):
-        row.ids[AWAY, slot] = 0
-        if row.ids[EXPERT, slot] >= 0:
-            had = 0
-            for other in range(start, end):
-                had += row.ids[HOME, other] == row.ids[EXPERT, slot]
-            for other in range(start, slot):
-                had -= row.ids[EXPERT, other] == row.ids[EXPERT, slot]
-            row.ids[AWAY, slot] = had <= 0
-            moved += had <= 0
+    for slot in range(row.size):
+        away = now[slot] >= 0 and rank_of(now, slot) >= count_of(home, now[slot])
+        row.ids[AWAY, start + slot] = away
+        moved += away
     row.ids[MOVED, gpu] = moved
+
+
+@without_memory
+def count_of(slots: Array, expert: int) -> int:
+    """How many slots hold an expert."""
+    count = 0
+    for other in slots:
+        count += other == expert
+    return count
+
+
+@without_memory
+def rank_of(slots: Array, slot: int) -> int:
+    """How many slots before this one hold the same."""
+    rank = 0
+    for other in range(slot):
+        rank += slots[other] == slots[slot]
+    return rank
 
 
 @without_memory

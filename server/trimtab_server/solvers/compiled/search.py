@@ -38,7 +38,6 @@ TIGHT_ONE, TIGHT_MANY = 1e-5, 4e-4
 FEW_SLOTS = 16
 """With so few slots a GPU, over all windows, replicas of any expert are tried at the end; with more it gains little."""
 
-
 FILLED, SEARCHED, SEPARATED = 0, 1, 2
 """Places in the ends of a walk."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from trimtab_server.solvers.compiled.figures import bound_row, measure_row
-from trimtab_server.solvers.compiled.jit import compiled, without_memory
-from trimtab_server.solvers.compiled.levels import start_row
+from trimtab_server.solvers.compiled.jit import compiled
+from trimtab_server.solvers.compiled.levels import count_of, rank_of, start_row
 from trimtab_server.solvers.compiled.repairs import revive, separate_by_swaps
 from trimtab_server.solvers.compiled.search import Trail, walk
 from trimtab_server.solvers.compiled.sorting import Array
@@ -98,24 +98,6 @@ def keep_slots(home: Array, placed: Array, rest: Array) -> None:
         else:
             placed[slot] = rest[taken]
             taken += 1
-
-
-@without_memory
-def count_of(slots: Array, expert: int) -> int:
-    """How many slots hold an expert."""
-    count = 0
-    for other in slots:
-        count += other == expert
-    return count
-
-
-@without_memory
-def rank_of(slots: Array, slot: int) -> int:
-    """How many slots before this one hold the same."""
-    rank = 0
-    for other in range(slot):
-        rank += slots[other] == slots[slot]
-    return rank
 
 
 @compiled
