@@ -11,10 +11,10 @@ import numpy.typing as npt
 from rich.console import Console
 
 from trimtab.answers import Placement
-from trimtab.cli.figures import Figures, mean_and_worst
+from trimtab.cli.figures import Figures
 from trimtab.cli.judging import Slots, count_received
 from trimtab.cli.pack import PackReport
-from trimtab.cli.tables import balance, show_table
+from trimtab.cli.tables import show_table, shown
 from trimtab.client import Client
 
 DRIFT = 0.1
@@ -80,13 +80,8 @@ def show_drifted(console: Console, drifted: Drifted) -> None:
     """Balancedness and moves of each."""
     rebalanced = drifted.rebalanced
     rows = [
-        ("the placement in force", _mean(rebalanced.balancedness_before), "0"),
-        ("rebalanced", _mean(rebalanced.balancedness_after), f"{rebalanced.moves.sum():,}"),
-        ("placed from nothing", _mean(drifted.fresh.balancedness_after), f"{drifted.fresh_moves:,}"),
+        ("the placement in force", shown(rebalanced.balancedness_before)[0], "0"),
+        ("rebalanced", shown(rebalanced.balancedness_after)[0], f"{rebalanced.moves.sum():,}"),
+        ("placed from nothing", shown(drifted.fresh.balancedness_after)[0], f"{drifted.fresh_moves:,}"),
     ]
     show_table(console, "After the drift", "", "balancedness", "moves", rows=rows)
-
-
-def _mean(figures: Figures) -> str:
-    found = mean_and_worst(figures)
-    return "no load" if found is None else balance(found[0])

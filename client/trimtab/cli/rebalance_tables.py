@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from rich.console import Console
 
-from trimtab.cli.figures import Figures, mean_and_worst, worst_layers
+from trimtab.cli.figures import worst_layers
 from trimtab.cli.rebalance import RebalanceReport
-from trimtab.cli.tables import balance, count_layers, show_call, show_table
+from trimtab.cli.tables import balance, count_layers, show_call, show_table, shown
 
 
 def show_rebalance(console: Console, name: str, report: RebalanceReport) -> None:
@@ -46,17 +46,12 @@ def _show_quality(console: Console, report: RebalanceReport) -> None:
     ]
     many = len(report.windows) > 1
     rows = [
-        (label, *_shown(figures))
+        (label, *shown(figures))
         for label, figures in kinds[: None if many else 3]
         if report.has_previous or "before" not in label
     ]
     title = "Balancedness: mean over max load of the GPUs" + (", mean over windows" if many else "")
     show_table(console, title, "", "mean", "worst", rows=rows)
-
-
-def _shown(figures: Figures) -> tuple[str, str]:
-    found = mean_and_worst(figures)
-    return ("no load", "no load") if found is None else (balance(found[0]), balance(found[1]))
 
 
 def _moved(report: RebalanceReport) -> str:

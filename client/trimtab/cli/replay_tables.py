@@ -5,10 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 
 from trimtab.cli.cost_model import RULE_OF_IMBALANCE, RULE_OF_MOVES
-from trimtab.cli.figures import Figures, mean_and_worst
 from trimtab.cli.replay import MEANING, ReplayReport, in_words
 from trimtab.cli.simulation import Policy
-from trimtab.cli.tables import balance, show_table
+from trimtab.cli.tables import show_table, shown
 
 
 def show_replay(console: Console, name: str, report: ReplayReport) -> None:
@@ -40,16 +39,10 @@ def _when(report: ReplayReport) -> str:
 
 def _show_balancedness(console: Console, report: ReplayReport) -> None:
     rows = [
-        (policy, *_shown(series.balancedness), _shown(series.worst_layer)[1])
-        for policy, series in report.series.items()
+        (policy, *shown(series.balancedness), shown(series.worst_layer)[1]) for policy, series in report.series.items()
     ]
     title = "Balancedness over time: mean over max load of the GPUs"
     show_table(console, title, "policy", "mean", "worst window", "worst layer", rows=rows)
-
-
-def _shown(figures: Figures) -> tuple[str, str]:
-    found = mean_and_worst(figures)
-    return ("no load", "no load") if found is None else (balance(found[0]), balance(found[1]))
 
 
 def _show_moves(console: Console, report: ReplayReport) -> None:

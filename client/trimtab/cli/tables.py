@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trimtab.answers import Description, Execution
-from trimtab.cli.figures import mean_and_worst, seconds_of, worst_layers
+from trimtab.cli.figures import Figures, mean_and_worst, seconds_of, worst_layers
 from trimtab.cli.pack import PackReport
 
 _LEAST_WIDTH = 60
@@ -59,16 +59,11 @@ def _what(name: str, report: PackReport) -> str:
 
 def _show_quality(console: Console, report: PackReport) -> None:
     packing = report.packing
-    kinds = (
-        ("before: items in the order given", report.before, True),
-        ("after", packing.balancedness, True),
-        ("gap to the lower bound", packing.gap, False),
-    )
-    rows = []
-    for label, figures, low_is_bad in kinds:
-        found = mean_and_worst(figures, low_is_bad=low_is_bad)
-        show = balance if low_is_bad else gap
-        rows.append((label, *(map(show, found) if found else ("no load", "no load"))))
+    rows = [
+        ("before: items in the order given", *shown(report.before)),
+        ("after", *shown(packing.balancedness)),
+        ("gap to the lower bound", *shown(packing.gap, gap, low_is_bad=False)),
+    ]
     show_table(console, "Balancedness: mean over max load of the packs", "", "mean", "worst", rows=rows)
 
 
@@ -123,3 +118,9 @@ def balance(value: float) -> str:
 def gap(value: float) -> str:
     """A gap; small ones are of interest too."""
     return f"{value:.1e}" if value else "0"
+
+
+def shown(figures: Figures, show: Callable[[float], str] = balance, *, low_is_bad: bool = True) -> tuple[str, str]:
+    """Mean and worst of figures, those that there are."""
+    found = mean_and_worst(figures, low_is_bad=low_is_bad)
+    return ("no load", "no load") if found is None else (show(found[0]), show(found[1]))
