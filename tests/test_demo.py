@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def test_a_demo_that_cannot_be(
         assert value in ran.stderr
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Ctrl-C means what it means on a terminal: a shell has jobs in the background, and what they start, ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 @pytest.mark.parametrize(("name", "exit_code", "said"), [("SIGINT", 130, "\ntrimtab: stopped\n"), ("SIGTERM", 143, "")])
 def test_a_demo_that_is_stopped_leaves_nothing_running(name: str, exit_code: int, said: str) -> None:
     """Ctrl-C and SIGTERM end the server too."""
