@@ -10,6 +10,7 @@ import structlog
 import uvloop
 
 from trimtab.version import __version__
+from trimtab_server.exit_codes import ExitCode
 from trimtab_server.settings import Settings, SettingsError, read_settings
 
 log = structlog.get_logger()
@@ -20,7 +21,8 @@ def main() -> None:
     try:
         settings = read_settings(sys.argv[1:])
     except SettingsError as error:
-        sys.exit(f"trimtab-server: {error}\ntrimtab-server --help tells what each setting takes")
+        print(f"trimtab-server: {error}\ntrimtab-server --help tells what each setting takes", file=sys.stderr)  # noqa: T201
+        sys.exit(ExitCode.USAGE)
     if settings.check_config:
         print(settings.model_dump_json(indent=2, exclude={"check_config"}))  # noqa: T201  # asked for
         return

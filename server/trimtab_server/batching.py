@@ -50,7 +50,9 @@ class BatchLimits:
     max_queue_bytes: int
     max_batch_rows: int
     max_batch_requests: int
+    max_queue_seconds: float = 5.0
     max_queue_delay_seconds: float = 0.0
+    solve_timeout_seconds: float | None = None
 
 
 class Batcher(Generic[ProblemT, AnswerT]):

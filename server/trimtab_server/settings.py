@@ -4,60 +4,55 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, NoDecode, SettingsConfigDict
 
 from trimtab.channel import MAX_MESSAGE_BYTES
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.version import __version__
+from trimtab_server import addresses
 from trimtab_server.batching import BatchLimits
 from trimtab_server.checks import RequestLimits
+from trimtab_server.exit_codes import ExitCode
 from trimtab_server.solvers.numbers import MAX_ITEMS
 
 _EXAMPLES = """\
 examples:
   trimtab-server
       serve on 127.0.0.1:50051, metrics on http://127.0.0.1:9095/metrics
-  trimtab-server --listen 0.0.0.0:50051 --metrics-listen 0.0.0.0:9095
-      serve to other machines
+  trimtab-server --listen 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key --callers-file callers
+      serve to other machines, to those callers that the file lists
   TRIMTAB_MAX_BATCH_ROWS=1024 trimtab-server --check-config
       say what the settings come to, and end
 
 Every flag is also a variable: --max-batch-rows is TRIMTAB_MAX_BATCH_ROWS; a flag wins over a variable.
 """
-_ADDRESS = re.compile(r"^(?:unix:.+|\[[0-9a-fA-F:]+\]:\d{1,5}|[^:\[\]/\s]+:\d{1,5})$")
 _DEVICE = re.compile(r"^(?:auto|cpu|cuda(?::\d{1,3})?)$")
-_MAX_PORT = 65535
-
-
-def _address(value: str) -> str:
-    if not _ADDRESS.match(value):
-        raise ValueError("must be HOST:PORT, as 127.0.0.1:50051")
-    if not value.startswith("unix:") and int(value.rpartition(":")[2]) > _MAX_PORT:
-        raise ValueError(f"the port must be at most {_MAX_PORT}")
-    return value
-
-
-def _tcp_address(value: str) -> str:
-    if value.startswith("unix:"):
-        raise ValueError("must be HOST:PORT, as 127.0.0.1:9095")
-    return _address(value)
 
 
 def _device(value: str) -> str:
     if not _DEVICE.match(value):
         raise ValueError("must be auto, cpu, cuda or cuda:N")
     return value
+
+
+def _names(value: Any) -> Any:
+    return [name for name in (part.strip() for part in value.split(",")) if name] if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -67,10 +62,10 @@ class Settings(BaseSettings):
         env_prefix="TRIMTAB_", frozen=True, extra="forbid", cli_kebab_case=True, cli_hide_none_type=True
     )
 
-    listen: Annotated[str, AfterValidator(_address)] = Field(
+    listen: Annotated[str, AfterValidator(addresses.address)] = Field(
         "127.0.0.1:50051", description="where to serve gRPC: HOST:PORT (port 0: any free one) or unix:PATH"
     )
-    metrics_listen: Annotated[str, AfterValidator(_tcp_address)] = Field(
+    metrics_listen: Annotated[str, AfterValidator(addresses.tcp_address)] = Field(
         "127.0.0.1:9095", description="where to serve /metrics over HTTP: HOST:PORT (port 0: any free one)"
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
@@ -101,11 +96,53 @@ class Settings(BaseSettings):
     )
     max_batch_rows: PositiveInt = Field(2048, description="most layers in a batch; a larger request goes alone")
     max_batch_requests: PositiveInt = Field(64, description="most requests in a batch; 1 turns batching off")
-    max_queue_delay: NonNegativeFloat = Field(
-        0.0, allow_inf_nan=False, description="seconds an idle device waits for more requests before it starts"
+    max_queue_seconds: PositiveFloat = Field(
+        5.0, allow_inf_nan=False, description="most seconds of work that wait, as measured so far, likewise"
     )
-    drain_grace: NonNegativeFloat = Field(
-        20.0, allow_inf_nan=False, description="seconds that running and queued work gets after SIGTERM"
+    max_queue_delay: Seconds = Field(0.0, description="seconds an idle device waits for more requests before it starts")
+    solve_timeout: Seconds = Field(
+        120.0,
+        description="seconds after which a solve is taken to be stuck: waiting calls get UNAVAILABLE and the process "
+        f"ends with exit code {ExitCode.STUCK}; 0: never",
+    )
+    receive_timeout: PositiveFloat = Field(
+        20.0, allow_inf_nan=False, description="seconds in which a request must have arrived once its call began"
+    )
+    drain_pause: Seconds = Field(
+        0.0, description="seconds after SIGTERM in which new work is still taken: until balancers know"
+    )
+    drain_grace: Seconds = Field(20.0, description="seconds that running and queued work gets after that")
+    max_connections: PositiveInt = Field(16384, description="most connections; others are closed at once")
+    max_connection_age: Seconds = Field(
+        600.0, description="seconds after which a client is asked to connect anew (a tenth more or less); 0: never"
+    )
+    max_connection_age_grace: Seconds = Field(30.0, description="seconds that calls get to end on such a connection")
+    max_connection_idle: Seconds = Field(
+        600.0, description="seconds without a call after which a connection is closed; 0: never"
+    )
+    max_concurrent_streams: PositiveInt = Field(256, description="most calls at a time on a connection; others wait")
+    max_header_bytes: Annotated[int, Field(ge=1024, lt=1 << 24)] = Field(
+        16384, description="most bytes in the headers of a call"
+    )
+    tls_cert: Path | None = Field(
+        None, description="certificate chain (PEM) to serve TLS with; read again when the file changes"
+    )
+    tls_key: Path | None = Field(None, description="its private key (PEM)")
+    tls_client_ca: Path | None = Field(
+        None, description="certificates (PEM) that must have signed those of clients: mutual TLS"
+    )
+    allow_plaintext: CliImplicitFlag[bool] = Field(
+        default=False,
+        description="let --listen be other than loopback without TLS: anyone on the way can read and alter",
+    )
+    callers_file: Path | None = Field(
+        None, description="who may call what: lines of NAME CREDENTIAL RPCS; read again when the file changes"
+    )
+    metric_callers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        (), description="names of callers that metrics may tell apart, as a,b; all others are counted as other"
+    )
+    open_health: CliImplicitFlag[bool] = Field(
+        default=True, description="with --callers-file: let anyone ask for health, as probes do"
     )
     reflection: CliImplicitFlag[bool] = Field(
         default=True, description="serve gRPC reflection, so that tools can list the API"
@@ -127,6 +164,19 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _safe_on_the_wire(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key belong together: give both, or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
+        if self.tls_cert is None and not self.allow_plaintext and not addresses.is_local(self.listen):
+            raise ValueError(
+                f"--listen {self.listen} is reached from other machines, where anyone on the way could read and alter "
+                "what is said: give --tls-cert and --tls-key, or --allow-plaintext where the network is trusted"
+            )
+        return self
+
     @property
     def request_limits(self) -> RequestLimits:
         """What one request may ask for."""
@@ -140,9 +190,11 @@ class Settings(BaseSettings):
         return BatchLimits(
             max_queue_rows=self.max_queue_rows,
             max_queue_bytes=self.max_queue_bytes,
+            max_queue_seconds=self.max_queue_seconds,
             max_batch_rows=self.max_batch_rows,
             max_batch_requests=self.max_batch_requests,
             max_queue_delay_seconds=self.max_queue_delay,
+            solve_timeout_seconds=self.solve_timeout or None,
         )
 
     @property

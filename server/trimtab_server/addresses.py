@@ -1,0 +1,44 @@
+"""Addresses to listen on: HOST:PORT or unix:PATH."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+_ADDRESS = re.compile(r"^(?:unix:.+|\[[0-9a-fA-F:]+\]:\d{1,5}|[^:\[\]/\s]+:\d{1,5})$")
+_MAX_PORT = 65535
+
+
+def address(value: str) -> str:
+    """The address, checked.
+
+    Raises:
+        ValueError: says what it must be.
+    """
+    if not _ADDRESS.match(value):
+        raise ValueError("must be HOST:PORT, as 127.0.0.1:50051")
+    if not value.startswith("unix:") and int(value.rpartition(":")[2]) > _MAX_PORT:
+        raise ValueError(f"the port must be at most {_MAX_PORT}")
+    return value
+
+
+def tcp_address(value: str) -> str:
+    """The address, checked, a path not allowed.
+
+    Raises:
+        ValueError: says what it must be.
+    """
+    if value.startswith("unix:"):
+        raise ValueError("must be HOST:PORT, as 127.0.0.1:9095")
+    return address(value)
+
+
+def is_local(value: str) -> bool:
+    """Whether only this machine can reach an address. A name other than localhost may be anything."""
+    if value.startswith("unix:"):
+        return True
+    host = value.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
