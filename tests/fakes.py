@@ -14,6 +14,7 @@ class FakeClock:
     def __init__(self) -> None:
         self._now = 1000.0
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._timers: list[tuple[float, asyncio.TimerHandle, Callable[[], None]]] = []
 
     def now(self) -> float:
         """The time."""
@@ -25,11 +26,23 @@ class FakeClock:
         self._sleepers.append((self._now + seconds, future))
         await future
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """When the test has moved time that far, unless it is cancelled."""
+        handle = asyncio.TimerHandle(0, callback, (), asyncio.get_running_loop())
+        self._timers.append((self._now + seconds, handle, callback))
+        return handle
+
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self._now += seconds
-        for due, future in self._sleepers:
-            if due <= self._now and not future.done():
+        due, self._timers = (
+            [timer for timer in self._timers if (timer[0] <= self._now) is passed] for passed in (True, False)
+        )
+        for _, handle, callback in due:
+            if not handle.cancelled():
+                callback()
+        for end, future in self._sleepers:
+            if end <= self._now and not future.done():
                 future.set_result(None)
 
 
@@ -42,6 +55,16 @@ class FakeProblem:
     num_bytes: int = 8
     share_key: Hashable = "same"
     guilty: bool = False
+
+    @property
+    def num_steps(self) -> int:
+        """As many as rows."""
+        return self.num_rows
+
+    @property
+    def kind(self) -> Hashable:
+        """As they share."""
+        return self.share_key
 
 
 class GatedSolver:

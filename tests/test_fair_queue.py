@@ -1,4 +1,4 @@
-"""Who is next: shares in rows, by caller and priority."""
+"""Who is next: shares in cost, by caller and priority."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from trimtab_server.fair_queue import FairQueue, Priority
 @dataclass(eq=False)
 class Job:
     caller: str
-    num_rows: int = 1
+    cost: float = 1
     priority: Priority = Priority.NORMAL
 
 
@@ -52,9 +52,9 @@ def test_shares_are_in_rows_not_jobs() -> None:
         queue.add(Job("large", 10))
     for _ in range(1000):
         queue.add(Job("small", 1))
-    rows = {"large": 0, "small": 0}
+    rows = {"large": 0.0, "small": 0.0}
     for job in served(queue, 220):
-        rows[job.caller] += job.num_rows
+        rows[job.caller] += job.cost
     assert rows["large"] == pytest.approx(rows["small"], abs=10)
 
 

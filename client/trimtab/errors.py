@@ -7,7 +7,7 @@ The server raises a class of this module and `to_status` puts it on the wire; th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -32,7 +32,8 @@ class Violation:
 class TrimtabError(Exception):
     """Anything that a call can end with instead of an answer."""
 
-    reason: ClassVar[str] = "error"
+    reason = "error"
+    """What metrics count it as."""
 
 
 class InvalidArgumentError(TrimtabError):
@@ -61,9 +62,14 @@ class OverloadedError(TrimtabError):
 
 
 class DeadlineExceededError(TrimtabError):
-    """The deadline ran out before the answer was ready."""
+    """The deadline ran out before the answer was ready, or was found too short for a solve."""
 
     reason = "expired"
+
+    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+        super().__init__(message)
+        if hopeless:  # refused at once: no solve was spent on it
+            self.reason = "hopeless"
 
 
 class UnavailableError(TrimtabError):

@@ -8,31 +8,25 @@ device thread; while that works, arrivals pile up, and the pile is the next batc
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol
+from functools import partial
+from typing import Any, Generic
 
-from trimtab.errors import CancelledError, DeadlineExceededError, InternalError, OverloadedError, UnavailableError
+from trimtab.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    InternalError,
+    TrimtabError,
+    UnavailableError,
+)
+from trimtab_server.admission import Admission
 from trimtab_server.clock import Clock
-from trimtab_server.fair_queue import FairQueue, Priority
+from trimtab_server.fair_queue import Priority
 from trimtab_server.jobs import AnswerT, Job, ProblemT, Solved
-
-
-class Observer(Protocol):
-    """Who is told what the batcher does; metrics, or nobody."""
-
-    def queue_changed(self, num_rows: int, num_bytes: int) -> None:
-        """So much waits now."""
-
-    def rejected(self, reason: str) -> None:
-        """A job ended without being solved, or broke the solver."""
-
-    def waited(self, seconds: float) -> None:
-        """A job went from the queue into a batch."""
-
-    def solved(self, problems: Sequence[Any], answers: Sequence[Any], seconds: float) -> None:
-        """A batch was solved."""
-
+from trimtab_server.observer import Observer
+from trimtab_server.waiting_room import RoomLimits
 
 Solve = Callable[[Sequence[ProblemT]], Sequence[AnswerT]]
 RunOnDevice = Callable[..., Awaitable[Any]]
@@ -50,7 +44,7 @@ class BatchLimits:
     max_queue_bytes: int
     max_batch_rows: int
     max_batch_requests: int
-    max_queue_seconds: float = 5.0
+    max_queue_seconds: float
     max_queue_delay_seconds: float = 0.0
     solve_timeout_seconds: float | None = None
 
@@ -80,16 +74,19 @@ class Batcher(Generic[ProblemT, AnswerT]):
         self._limits = limits
         self._observer = observer
         self._clock = clock
-        self._queue: FairQueue[Job[ProblemT, AnswerT]] = FairQueue()
-        self._queued_rows = 0
-        self._queued_bytes = 0
+        self._admission: Admission[Job[ProblemT, AnswerT]] = Admission(
+            RoomLimits(limits.max_queue_rows, limits.max_queue_bytes, limits.max_queue_seconds)
+        )
+        self._room = self._admission.room
+        self._forecast = self._admission.forecast
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._draining = False
-        self._seconds_per_row = 0.0
+        self._refusal: str | None = None  # why nothing is taken any more
         self._in_hand: list[Job[ProblemT, AnswerT]] = []
         self._owner: asyncio.Task[None] | None = None
+        self.stuck = asyncio.Event()
+        """A solve did not come back in time: the device thread is lost, and with it this batcher."""
 
     def start(self) -> None:
         """Start the owner task."""
@@ -108,15 +105,14 @@ class Batcher(Generic[ProblemT, AnswerT]):
 
         Raises:
             UnavailableError: the server drains.
-            OverloadedError: the queue is full.
-            DeadlineExceededError: the deadline passed while it waited.
+            OverloadedError: the queue is full, or became so while this caller held the most of it.
+            DeadlineExceededError: the deadline passed while it waited, or comes before a solve could end.
             Exception: whatever the solver raised for this problem alone.
         """
-        self._admit(problem, deadline)
         reply: asyncio.Future[Solved[AnswerT]] = asyncio.get_running_loop().create_future()
-        job = Job(problem, caller, priority, deadline, self._clock.now(), reply)
-        self._queue.add(job)
-        self._count(job, 1)
+        cost = self._forecast.seconds(problem)
+        job = Job(problem, caller, priority, deadline, self._clock.now(), cost, reply)
+        self._admit(job)
         self._arrived.set()
         self._idle.clear()
         try:
@@ -127,80 +123,72 @@ class Batcher(Generic[ProblemT, AnswerT]):
 
     async def drain(self) -> None:
         """Take no new work, and wait until all that was taken is answered."""
-        self._draining = True
+        self._refusal = "the server is draining; try another"
         self._arrived.set()  # whoever waits for a fuller batch need not
         await self._idle.wait()
 
     async def stop(self) -> None:
         """End the owner task; what still waits gets UnavailableError."""
-        self._draining = True
+        self._refusal = "the server stopped before this request was answered; try another"
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
-        self._fail_all(UnavailableError("the server stopped before this request was answered; try another"))
+        self._fail_all(partial(UnavailableError, self._refusal))
 
-    def _admit(self, problem: ProblemT, deadline: float | None) -> None:
-        error: OverloadedError | UnavailableError | DeadlineExceededError
-        limits = self._limits
-        if self._draining:
-            error = UnavailableError("the server is draining; try another")
-        elif deadline is not None and deadline <= self._clock.now():
-            error = DeadlineExceededError("the deadline had passed when the request arrived")
-        elif self._queued_rows + problem.num_rows > limits.max_queue_rows:
-            error = self._full(
-                f"{self._queued_rows} layers wait, {problem.num_rows} more", limits.max_queue_rows, "rows"
-            )
-        elif self._queued_bytes + problem.num_bytes > limits.max_queue_bytes:
-            held = f"{self._queued_bytes} bytes wait, {problem.num_bytes} more"
-            error = self._full(held, limits.max_queue_bytes, "bytes")
-        else:
-            return
-        self._observer.rejected(error.reason)
-        raise error
+    def _admit(self, job: Job[ProblemT, AnswerT]) -> None:
+        """Let a job in, if need be by turning out others; or raise why not."""
+        try:
+            if self._refusal is not None:
+                raise UnavailableError(self._refusal)
+            rivals = self._admission.admit(job, job.admitted)
+        except TrimtabError as error:
+            self._observer.rejected(error.reason)
+            raise
+        for rival in rivals:
+            self._refuse(rival, self._admission.full("other callers came, and this one held the most of it"))
+        self._room_changed()
 
-    def _full(self, held: str, limit: int, unit: str) -> OverloadedError:
-        # Half of what waits will be gone after half of its solve time: room for most, without a herd at one instant.
-        wait = min(max(self._queued_rows * self._seconds_per_row / 2, 0.02), 10.0)
-        return OverloadedError(f"the queue is full: {held} would pass max_queue_{unit} = {limit}", wait)
-
-    def _count(self, job: Job[ProblemT, AnswerT], sign: int) -> None:
-        self._queued_rows += sign * job.problem.num_rows
-        self._queued_bytes += sign * job.problem.num_bytes
-        self._observer.queue_changed(self._queued_rows, self._queued_bytes)
+    def _room_changed(self) -> None:
+        self._observer.queue_changed(self._room.rows, self._room.bytes)
 
     def _abandon(self, job: Job[ProblemT, AnswerT]) -> None:
         """Nobody waits for the job any more: forget it at once, so that its room is free."""
-        if self._queue.discard(job):
-            self._count(job, -1)
+        if self._room.discard(job):
+            self._room_changed()
             expired = job.deadline is not None and job.deadline <= self._clock.now()
             self._observer.rejected(DeadlineExceededError.reason if expired else CancelledError.reason)
 
-    def _drop(self, job: Job[ProblemT, AnswerT], error: Exception) -> None:
-        self._queue.discard(job)
-        self._count(job, -1)
+    def _refuse(self, job: Job[ProblemT, AnswerT], error: Exception) -> None:
+        """A job that is out of the room ends without having been solved."""
         self._observer.rejected(getattr(error, "reason", InternalError.reason))
+        self._fail(job, error)
+
+    @staticmethod
+    def _fail(job: Job[ProblemT, AnswerT], error: Exception) -> None:
         if not job.reply.done():
             job.reply.set_exception(error)
 
-    def _fail_all(self, error: Exception) -> None:
-        """Whatever waits or is being solved ends with this error."""
-        for job in self._in_hand:
-            if not job.reply.done():
-                job.reply.set_exception(error)
-        while self._queue:
-            (job,) = self._queue.first(1)
-            self._drop(job, error)
+    def _fail_all(self, make_error: Callable[[], Exception]) -> None:
+        """Whatever waits or is being solved ends with this error, each with one of its own."""
+        lost = [job for job in self._in_hand if not job.reply.done()]
+        while self._room:
+            (job,) = self._room.first(1)
+            self._room.discard(job)
+            lost.append(job)
+        self._room_changed()
+        for job in lost:
+            self._refuse(job, make_error())
 
     async def _own(self) -> None:
         while True:
             try:
                 await self._serve_next()
             except Exception as error:  # noqa: BLE001, PERF203  # a fault of ours must not leave callers waiting for ever
-                self._fail_all(error)
+                self._fail_all(partial(_same, error))
 
     async def _serve_next(self) -> None:
         self._in_hand = []  # an idle server must not hold on to the loads of its last batch
-        if not self._queue:
+        if not self._room:
             self._idle.set()
             self._arrived.clear()
             await self._arrived.wait()
@@ -222,56 +210,79 @@ class Batcher(Generic[ProblemT, AnswerT]):
                 arrival.cancel()
 
     def _is_batch_full(self) -> bool:
-        limits = self._limits
-        rows, requests = self._queued_rows, len(self._queue)
-        return self._draining or rows >= limits.max_batch_rows or requests >= limits.max_batch_requests
+        enough = self._room.rows >= self._limits.max_batch_rows or len(self._room) >= self._limits.max_batch_requests
+        return enough or self._refusal is not None
 
     def _take_batch(self, batch: list[Job[ProblemT, AnswerT]]) -> None:
         """Into `batch`: the next job in fair order, and those behind it that may share its solve, up to the caps."""
         now = self._clock.now()
-        rows = 0
-        for job in self._queue.first(_SCAN * self._limits.max_batch_requests):
-            if job.deadline is not None and job.deadline <= now:
-                self._drop(job, DeadlineExceededError("the deadline passed while the request waited for the solver"))
-            elif not batch or (
-                rows + job.num_rows <= self._limits.max_batch_rows and job.share_key == batch[0].share_key
+        limits = self._limits
+        rows, seconds, end = 0, 0.0, math.inf
+        for job in self._room.first(_SCAN * limits.max_batch_requests):
+            late = self._admission.too_late(job, now)
+            if late is not None:
+                self._room.discard(job)
+                self._refuse(job, late)
+                continue
+            # a batch is answered when all of it is solved: nobody may join who would make another too late
+            longer = seconds + self._forecast.least_seconds(job.problem)
+            sooner = end if job.deadline is None else min(end, job.deadline)
+            if not batch or (
+                rows + job.num_rows <= limits.max_batch_rows
+                and job.share_key == batch[0].share_key
+                and now + longer <= sooner
             ):
-                self._queue.take(job)
+                self._room.take(job)
                 batch.append(job)
-                self._count(job, -1)
                 self._observer.waited(now - job.admitted)
-                rows += job.num_rows
-            if len(batch) == self._limits.max_batch_requests or rows >= self._limits.max_batch_rows:
+                rows, seconds, end = rows + job.num_rows, longer, sooner
+            if len(batch) == limits.max_batch_requests or rows >= limits.max_batch_rows:
                 break
+        self._room_changed()
 
     async def _solve_batch(self, batch: list[Job[ProblemT, AnswerT]]) -> None:
         started = self._clock.now()
         problems = [job.problem for job in batch]
+        timeout = self._limits.solve_timeout_seconds
+        watchdog = None if timeout is None else self._clock.call_later(timeout, self._lose_device)
         try:
             answers = await self._run_on_device(self._solve, problems)
             replies = list(zip(batch, answers, strict=True))
         except Exception as error:  # noqa: BLE001  # whatever a solver raises, it must not end the service
             await self._isolate(batch, error)
             return
+        finally:
+            if watchdog is not None:
+                watchdog.cancel()
         seconds = self._clock.now() - started
         rows = sum(problem.num_rows for problem in problems)
-        per_row = seconds / rows
-        self._seconds_per_row += (per_row - self._seconds_per_row) * (0.2 if self._seconds_per_row else 1.0)
+        self._forecast.learn(problems, seconds)
         for job, answer in replies:
             if not job.reply.done():
                 job.reply.set_result(Solved(answer, started - job.admitted, seconds, len(batch), rows))
         self._observer.solved(problems, answers, seconds)
 
+    def _lose_device(self) -> None:
+        """The solve at hand is taken to be stuck: nobody is left waiting for it, and nobody else may begin to."""
+        self._refusal = "the solver does not come back, so this server ends; try another"
+        self._fail_all(partial(UnavailableError, self._refusal))
+        self.stuck.set()
+
     async def _isolate(self, batch: list[Job[ProblemT, AnswerT]], error: Exception) -> None:
         """A batch failed: solve its jobs one by one, so that only the guilty one errors."""
         if len(batch) > 1:
-            now = self._clock.now()
             for job in batch:
-                if not job.reply.done() and (job.deadline is None or job.deadline > now):
+                if job.reply.done():
+                    continue
+                late = self._admission.too_late(job, self._clock.now())
+                if late is not None:
+                    self._refuse(job, late)
+                else:
                     await self._solve_batch([job])
-                elif not job.reply.done():
-                    job.reply.set_exception(DeadlineExceededError("the deadline passed while the batch was solved"))
             return
         self._observer.rejected(InternalError.reason)
-        if not batch[0].reply.done():
-            batch[0].reply.set_exception(error)
+        self._fail(batch[0], error)
+
+
+def _same(error: Exception) -> Exception:
+    return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -17,6 +18,10 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call back in the event loop when so much time has passed, unless the handle is cancelled."""
+        ...
+
 
 class SystemClock:
     """The machine's own monotonic clock: setting the wall clock does not move it."""
@@ -28,3 +33,7 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
         await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call back in the event loop when so much time has passed, unless the handle is cancelled."""
+        return asyncio.get_running_loop().call_later(seconds, callback)

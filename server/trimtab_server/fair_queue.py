@@ -1,8 +1,8 @@
-"""Who is next: one weighted fair queue over callers, in rows.
+"""Who is next: one weighted fair queue over callers, in seconds of the solver.
 
 Start-time fair queueing (Goyal, Vin and Cheng, 1996). A job starts, in virtual time, where its caller's last job
-ended, or now if that is past; it ends its rows over its weight later; the smallest start is next. A caller who sends
-ten times the rows waits in its own line, and a low-priority job advances its line faster, so it gets a smaller share
+ended, or now if that is past; it ends its cost over its weight later; the smallest start is next. A caller who sends
+ten times the work waits in its own line, and a low-priority job advances its line faster, so it gets a smaller share
 and never none.
 """
 
@@ -16,7 +16,7 @@ from sortedcontainers import SortedDict
 
 
 class Priority(Enum):
-    """How a caller's job compares with others; the value is its weight, its share of rows next to other lines."""
+    """How a caller's job compares with others; the value is its weight, its share next to other lines."""
 
     NORMAL = 8
     LOW = 1
@@ -28,10 +28,7 @@ class Queued(Protocol):
     caller: str
     priority: Priority
 
-    @property
-    def num_rows(self) -> int:
-        """What the job costs."""
-        ...
+    cost: float
 
 
 JobT = TypeVar("JobT", bound=Queued)
@@ -96,4 +93,4 @@ class FairQueue(Generic[JobT]):
 
 
 def _cost(job: Queued) -> float:
-    return job.num_rows / job.priority.value
+    return job.cost / job.priority.value

@@ -24,8 +24,18 @@ class Problem(Protocol):
         ...
 
     @property
+    def num_steps(self) -> int:
+        """A bound of its work, in the steps that `max_item_steps` limits."""
+        ...
+
+    @property
     def share_key(self) -> Hashable:
         """Problems with equal keys can share a solve."""
+        ...
+
+    @property
+    def kind(self) -> Hashable:
+        """Problems of equal kind take about equally long a row."""
         ...
 
 
@@ -53,6 +63,8 @@ class Job(Generic[ProblemT, AnswerT]):
     priority: Priority
     deadline: float | None
     admitted: float
+    cost: float
+    """Seconds that it will probably take."""
     reply: asyncio.Future[Solved[AnswerT]] = field(repr=False)
     share_key: Hashable = field(init=False)
 
@@ -61,5 +73,10 @@ class Job(Generic[ProblemT, AnswerT]):
 
     @property
     def num_rows(self) -> int:
-        """What the job costs."""
+        """Rows it adds to a batch."""
         return self.problem.num_rows
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes it holds while it waits."""
+        return self.problem.num_bytes

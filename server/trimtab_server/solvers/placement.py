@@ -53,6 +53,11 @@ class RebalanceProblem:
         return 2 * int(self.load.nbytes) + (0 if self.previous is None else 2 * int(self.previous.nbytes))
 
     @property
+    def num_steps(self) -> int:
+        """A bound of its work: windows x layers x replicas x slots a GPU."""
+        return math.prod(self.load.shape[:2]) * self.num_replicas * (self.num_replicas // self.num_gpus)
+
+    @property
     def share_key(self) -> Hashable:
         """Problems with equal keys can share a solve; budgets, speeds and seeds are free to differ."""
         windows, _, experts = self.load.shape
@@ -63,6 +68,11 @@ class RebalanceProblem:
             start = (tuple(sorted(self.inactive_gpus)), self.options.num_restarts, self.options.refine)
         shape = (windows, experts, self.num_replicas, self.num_gpus)
         return ("rebalance", shape, nodes, self.allow_duplicates, start)
+
+    @property
+    def kind(self) -> Hashable:
+        """Problems of equal kind take about equally long a row."""
+        return (self.share_key, self.options.target_gap)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,9 +49,19 @@ class PackProblem:
         return 2 * int(self.weight.nbytes)
 
     @property
+    def num_steps(self) -> int:
+        """A bound of its work: layers x items x restarts."""
+        return int(self.weight.size) * self.options.num_restarts
+
+    @property
     def share_key(self) -> Hashable:
         """Problems with equal keys can share a solve; seeds, noise and target gaps are free to differ."""
         return ("pack", self.weight.shape[1], self.num_packs, self.options.num_restarts, self.options.refine)
+
+    @property
+    def kind(self) -> Hashable:
+        """Problems of equal kind take about equally long a row."""
+        return (self.share_key, self.options.target_gap)
 
 
 @dataclass(frozen=True, eq=False)
