@@ -19,11 +19,11 @@ RUN case "${VARIANT}" in \
     && python3 -m venv /opt/trimtab \
     && /opt/trimtab/bin/pip install "${torch}"
 # What changes with every commit comes after what takes minutes
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE deploy/locked.txt ./
 COPY client client
 COPY server server
 RUN if [ "${VARIANT}" = cuda ]; then extras="server,cuda"; else extras="server"; fi \
-    && /opt/trimtab/bin/pip install ".[${extras}]"
+    && /opt/trimtab/bin/pip install --constraint locked.txt ".[${extras}]"
 # Compiled here, so that no start waits for it; for any CPU, since the one that runs it is another
 ENV NUMBA_CACHE_DIR=/opt/trimtab/kernels NUMBA_CPU_NAME=generic
 RUN /opt/trimtab/bin/python -c "from trimtab_server.solvers.cpu_packer import CpuPacker; CpuPacker()" \

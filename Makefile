@@ -20,7 +20,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Two makes in one checkout set up once, one after the other
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
-.PHONY: help demo serve test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory clean
+.PHONY: help demo serve test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory lock audit \
+  soak chaos fuzz connections clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -66,6 +67,24 @@ bench-rebalance: $(READY) ## rebalancing beside EPLB's way (some minutes); TRIMT
 bench-memory: $(READY) ## the server's memory over many requests
 	@.venv/bin/python -m benchmarks.memory
 
+soak: $(READY) ## ten times the load that the service can carry, for a minute
+	@.venv/bin/python -m tests.harness.soak
+
+chaos: $(READY) ## servers killed, restarted and frozen under a client that must not notice (two minutes)
+	@.venv/bin/python -m tests.harness.chaos
+
+fuzz: $(READY) ## a million requests gone wrong (a quarter of an hour)
+	@.venv/bin/python -m tests.harness.fuzz
+
+connections: $(READY) ## one caller beside thousands of idle and half-open connections
+	@.venv/bin/python -m tests.harness.connections
+
+lock: $(READY) ## write deploy/locked.txt: the versions that are installed here
+	@.venv/bin/python deploy/locked.py write
+
+audit: $(READY) ## whether any locked version is known to be vulnerable
+	@.venv/bin/python deploy/locked.py audit
+
 clean: ## remove all that make and the tests made
 	@rm -rf .venv .tools .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	@find . -name __pycache__ -prune -exec rm -rf {} +
@@ -84,7 +103,7 @@ $(READY): pyproject.toml
 .tools/.ready: tests/system/package.json
 	@$(ONE_AT_A_TIME) \
 	missing=(); \
-	for command in prometheus promtool node npm; do \
+	for command in prometheus promtool node npm faketime; do \
 	  command -v $$command >/dev/null || missing+=("$$command"); \
 	done; \
 	if [ $${#missing[@]} -gt 0 ]; then \

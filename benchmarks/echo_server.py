@@ -19,7 +19,8 @@ from benchmarks.workload import NUM_LAYERS, NUM_REPLICAS
 from trimtab import wire
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceServicer, add_PlacementServiceServicer_to_server
-from trimtab_server.server import grpc_options
+from trimtab_server.connections import grpc_options
+from trimtab_server.settings import Settings
 
 
 class Echo(PlacementServiceServicer):
@@ -49,7 +50,7 @@ class Echo(PlacementServiceServicer):
 
 async def main(pause: float) -> None:
     """Serve on a free port, say which, until the pipe on standard input closes."""
-    server = grpc.aio.server(options=grpc_options(64 << 20))
+    server = grpc.aio.server(options=grpc_options(Settings()))
     add_PlacementServiceServicer_to_server(Echo(pause), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -15,7 +15,12 @@ from trimtab_server.batching import Batcher, BatchLimits
 from trimtab_server.fair_queue import Priority
 
 LIMITS = BatchLimits(
-    max_queue_rows=100, max_queue_bytes=1000, max_queue_seconds=1e6, max_batch_rows=10, max_batch_requests=8
+    max_queue_rows=100,
+    max_queue_bytes=1000,
+    max_queue_seconds=1e6,
+    max_batch_rows=10,
+    max_batch_requests=8,
+    max_batch_seconds=1e6,
 )
 
 
@@ -362,3 +367,108 @@ async def test_one_by_one_skips_whoever_is_gone(bench: Bench) -> None:
     results = await asyncio.gather(late, guilty, kept, return_exceptions=True)
     assert [getattr(r, "answer", type(r)) for r in results] == [DeadlineExceededError, RuntimeError, "kept"]
     assert bench.solver.batches[2:] == [["guilty"], ["kept"]]
+
+
+async def learned(bench: Bench, seconds_per_row: float) -> None:
+    """Let the batcher see how long a row takes."""
+    bench.solver.on_solve = lambda: bench.clock.advance(seconds_per_row)
+    bench.solver.release()
+    await bench.submit("lesson")
+    bench.solver.on_solve = lambda: None
+    bench.solver.batches.clear()
+    bench.seen.reasons.clear()
+
+
+async def test_what_cannot_be_answered_in_time_is_refused_at_once(bench: Bench) -> None:
+    """A second a row, three rows, two seconds left: no solve is spent on it, and the reason is its own."""
+    await learned(bench, 1.0)
+    with pytest.raises(DeadlineExceededError, match=r"comes in 2 s, and solving this takes about 3 s") as caught:
+        await bench.submit("hopeless", num_rows=3, deadline=bench.clock.now() + 2)
+    assert caught.value.reason == "hopeless"
+    assert bench.seen.reasons == ["hopeless"]
+    bench.solver.release()
+    assert (await bench.submit("in time", num_rows=3, deadline=bench.clock.now() + 3)).answer == "in time"
+
+
+async def test_what_waited_too_long_for_a_solve_is_not_solved(bench: Bench) -> None:
+    """When its turn comes there is too little time left."""
+    await learned(bench, 1.0)
+    await bench.busy()
+    late = bench.submit("late", num_rows=3, deadline=bench.clock.now() + 4)
+    await settle()
+    bench.clock.advance(2)
+    bench.solver.release(2)
+    with pytest.raises(DeadlineExceededError, match="takes about"):
+        await late
+    assert bench.solver.batches == [["first"]]
+
+
+async def test_nobody_joins_a_batch_that_would_make_another_too_late(bench: Bench) -> None:
+    """Two seconds of work before a deadline in two seconds: the third goes next."""
+    await learned(bench, 1.0)
+    await bench.busy()
+    tasks = [bench.submit("tight", deadline=bench.clock.now() + 2), *(bench.submit(name) for name in ("b", "c"))]
+    await settle()
+    bench.solver.release(3)
+    await asyncio.gather(*tasks)
+    assert bench.solver.batches[1:] == [["tight", "b"], ["c"]]
+
+
+async def test_a_batch_is_capped_by_seconds(make_bench: Callable[..., Awaitable[Bench]]) -> None:
+    """What is known to take longer goes alone, so that others' turn comes."""
+    bench = await make_bench(max_batch_seconds=2.0)
+    await learned(bench, 1.0)
+    await bench.busy()
+    for name, rows in (("b", 1), ("c", 1), ("d", 1), ("long", 5)):
+        bench.submit(name, num_rows=rows)
+    await settle()
+    bench.solver.release(4)
+    await settle()
+    assert bench.solver.batches[1:] == [["b", "c"], ["d"], ["long"]]
+
+
+async def test_who_fills_the_queue_makes_room_for_others(bench: Bench) -> None:
+    """Its newest job is turned out, with the time to come back; its older ones and the newcomer are answered."""
+    first = await bench.busy()
+    hog = [bench.submit(f"hog {i}", caller="hog", num_rows=25) for i in range(4)]
+    await settle()
+    modest = bench.submit("modest", caller="modest", num_rows=25)
+    with pytest.raises(OverloadedError, match="other callers came") as caught:
+        await hog[3]
+    assert caught.value.retry_after_seconds is not None
+    assert bench.seen.reasons == ["overloaded"]
+    assert bench.seen.queue[-1] == (100, 32)
+    with pytest.raises(OverloadedError, match="100 layers wait"):
+        await bench.submit("hog again", caller="hog", num_rows=25)
+    bench.solver.release(9)
+    assert [(await task).answer for task in (first, modest, *hog[:3])][1] == "modest"
+
+
+async def test_a_solve_that_does_not_come_back_ends_all_waiting(make_bench: Callable[..., Awaitable[Bench]]) -> None:
+    """UNAVAILABLE to who waits, in the solver and in the queue, and to who comes later; and it is told."""
+    bench = await make_bench(solve_timeout_seconds=5.0)
+    first = await bench.busy()
+    waiting = bench.submit("waiting")
+    await settle()
+    bench.clock.advance(4.9)
+    await settle()
+    assert not bench.batcher.stuck.is_set()
+    bench.clock.advance(0.2)
+    for task in (first, waiting, bench.submit("later")):
+        with pytest.raises(UnavailableError, match="the solver does not come back"):
+            await task
+    assert bench.batcher.stuck.is_set()
+    assert bench.seen.reasons == ["unavailable"] * 3
+    assert bench.seen.queue[-1] == (0, 0)
+
+
+async def test_a_solve_that_comes_back_in_time_is_not_stuck(make_bench: Callable[..., Awaitable[Bench]]) -> None:
+    """Its watchdog goes with it, and so it does for one that fails."""
+    bench = await make_bench(solve_timeout_seconds=5.0)
+    bench.solver.release(3)
+    await bench.submit("a")
+    with pytest.raises(RuntimeError):
+        await bench.submit("guilty", guilty=True)
+    bench.clock.advance(9)
+    assert not bench.batcher.stuck.is_set()
+    assert (await bench.submit("b")).answer == "b"

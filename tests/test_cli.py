@@ -19,6 +19,7 @@ from trimtab.cli.server_process import ServerProcess
 from trimtab.errors import (
     InternalError,
     OverloadedError,
+    PermissionDeniedError,
     TrimtabError,
     UnauthenticatedError,
     UnexpectedStatusError,
@@ -272,7 +273,8 @@ def test_a_request_that_the_server_refuses(loads: Path, server: ServerProcess) -
     [
         (OverloadedError("queue full", 1.5), "the server at x:1 has too much to do (queue full); try again in 1.5 s"),
         (OverloadedError("queue full"), "the server at x:1 has too much to do (queue full); try again later"),
-        (UnauthenticatedError("who?"), "who?"),
+        (UnauthenticatedError("who?"), "x:1 does not know you (who?); give your token with --token-file, or your cert"),
+        (PermissionDeniedError("not Pack"), "x:1 does not let you (not Pack); ask those who run it"),
         (InternalError("id 5"), "id 5"),
         (
             UnexpectedStatusError("UNIMPLEMENTED: no", grpc.StatusCode.UNIMPLEMENTED),

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
@@ -18,85 +14,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 import trimtab
+from tests.gated_server import WEIGHT, GatedPacker, bare_stub, request, serving, settled
 from trimtab import wire
 from trimtab.channel import channel_options
 from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
-from trimtab_server.server import SERVICE, Server
-from trimtab_server.settings import Settings
-from trimtab_server.solvers.cpu_packer import CpuPacker
-from trimtab_server.solvers.problem import PackResult, PackTask
-
-FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
-WEIGHT = np.random.default_rng(0).lognormal(0, 1, (5, 24)).astype(np.float32)
-
-
-class GatedPacker:
-    """The CPU packer, held back until the test lets it go; breaks on rows that begin with the guilty weight."""
-
-    GUILTY = 12345.0
-    name = device = "cpu"
-
-    def __init__(self) -> None:
-        self._packer = CpuPacker(threads=1)
-        self.gate = threading.Event()
-        self.gate.set()
-        self.begun = threading.Semaphore(0)
-
-    def memory_bytes(self) -> int:
-        return 0
-
-    def pack(self, task: PackTask) -> PackResult:
-        self.begun.release()
-        assert self.gate.wait(60)
-        if (task.whole[:, 0] == task.whole[:, 1:].sum(axis=1) * self.GUILTY).any():
-            raise RuntimeError("secret of the inside")
-        return self._packer.pack(task)
-
-    def hold(self) -> None:
-        """Keep whatever comes from now on."""
-        self.gate.clear()
-        self.begun = threading.Semaphore(0)
-
-    async def wait_begun(self) -> None:
-        """Until a batch is in the packer's hands."""
-        await asyncio.to_thread(self.begun.acquire)
-
-
-@asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[tuple[Server, GatedPacker]]:
-    """A server in this event loop, its solver in the test's hand."""
-    packer = GatedPacker()
-    server = Server(Settings(**{**FREE, "drain_grace": 5.0, **settings}), packer=packer)
-    await server.start()
-    await packer.wait_begun()  # the warm-up
-    try:
-        yield server, packer
-    finally:
-        packer.gate.set()
-        await server.stop()
-
-
-def request(weight: Any = WEIGHT, num_packs: int = 4, **options: Any) -> pb.PackRequest:
-    return pb.PackRequest(
-        weight=wire.encode(np.asarray(weight)), num_packs=num_packs, options=pb.PackOptions(**options)
-    )
-
-
-def bare_stub(server: Server) -> tuple[grpc.aio.Channel, PlacementServiceStub]:
-    """A stub without the client's retries."""
-    channel = grpc.aio.insecure_channel(server.address)
-    return channel, PlacementServiceStub(channel)
-
-
-async def settled(condition: Callable[[], bool]) -> None:
-    """Until a condition of the server holds; bounded."""
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("did not come about in 10 s")
+from trimtab_server.server import SERVICE
 
 
 async def test_what_waits_together_is_solved_together_and_cannot_tell() -> None:
@@ -242,49 +166,6 @@ async def test_a_call_that_gives_up_is_forgotten() -> None:
         await channel.close()
 
 
-async def test_draining_answers_what_was_taken_and_says_not_serving() -> None:
-    """Health turns at once, new calls get UNAVAILABLE, running ones their answer."""
-    packer = GatedPacker()
-    server = Server(Settings(**FREE), packer=packer)  # type: ignore[arg-type]
-    await server.start()
-    await packer.wait_begun()
-    channel, stub = bare_stub(server)
-    health: Any = health_pb2_grpc.HealthStub(channel)
-    watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
-    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-    packer.hold()
-    running = asyncio.ensure_future(stub.Pack(request()))
-    await packer.wait_begun()
-    stopping = asyncio.ensure_future(server.stop())
-    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    alive = await health.Check(health_pb2.HealthCheckRequest(service=""))
-    assert alive.status == health_pb2.HealthCheckResponse.SERVING
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.Pack(request())
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    packer.gate.set()
-    assert (await running).packing.algorithm
-    await stopping
-    await channel.close()
-
-
-async def test_a_drain_that_outlasts_its_grace_tells_those_who_wait() -> None:
-    """They get UNAVAILABLE, not silence."""
-    async with serving(drain_grace=0.05) as (server, packer):
-        channel, stub = bare_stub(server)
-        packer.hold()
-        running = asyncio.ensure_future(stub.Pack(request()))
-        await packer.wait_begun()
-        waiting = asyncio.ensure_future(stub.Pack(request()))
-        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
-        await server.stop()
-        results: list[Any] = list(await asyncio.gather(running, waiting, return_exceptions=True))
-        assert [result.code() for result in results] == [grpc.StatusCode.UNAVAILABLE] * 2
-        assert all("stopped before this request was answered" in result.details() for result in results)
-        packer.gate.set()
-        await channel.close()
-
-
 async def test_the_client_s_pings_are_permitted() -> None:
     """A call outlasts four pings: a server that thought them too many would close the connection after three."""
     async with serving() as (server, packer):
@@ -296,15 +177,6 @@ async def test_the_client_s_pings_are_permitted() -> None:
             assert not call.done()
             packer.gate.set()
             assert (await call).packing.algorithm
-
-
-def test_sigterm_ends_a_process_in_order() -> None:
-    """Exit status 0, and the log tells the steps."""
-    with running_server() as process:
-        process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(30) == 0
-        events = [line["event"] for line in process.log]
-    assert events == ["serving", "draining", "stopped"]
 
 
 def test_health_and_reflection_answer(server: ServerProcess) -> None:

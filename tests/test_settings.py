@@ -81,6 +81,58 @@ def test_settings_are_frozen() -> None:
             ["--log-level", "loud"],
             "--log-level (TRIMTAB_LOG_LEVEL): Input should be 'debug', 'info', 'warning' or 'error', got 'loud'",
         ),
+        (["--tls-cert", "x"], "--tls-cert and --tls-key belong together: give both, or neither"),
+        (["--tls-key", "x"], "--tls-cert and --tls-key belong together: give both, or neither"),
+        (["--tls-client-ca", "x"], "--tls-client-ca needs --tls-cert and --tls-key"),
+        *(
+            (
+                ["--listen", address],
+                (
+                    f"--listen {address} is reached from other machines, where anyone on the way could read and alter"
+                    " what is said: give --tls-cert and --tls-key, or --allow-plaintext where the network is trusted"
+                ),
+            )
+            for address in ("0.0.0.0:1", "[::]:1", "10.0.0.1:1", "placement:1", "localhost.example.org:1")
+        ),
+        (
+            ["--new-token", "two words"],
+            (
+                "--new-token (TRIMTAB_NEW_TOKEN): must be 1 to 128 printable ASCII characters without spaces, the first"
+                " not #, got 'two words'"
+            ),
+        ),
+        (
+            ["--max-header-bytes", "10"],
+            "--max-header-bytes (TRIMTAB_MAX_HEADER_BYTES): Input should be greater than or equal to 1024, got '10'",
+        ),
+        (
+            ["--max-header-bytes", "99999999"],
+            "--max-header-bytes (TRIMTAB_MAX_HEADER_BYTES): Input should be less than 16777216, got '99999999'",
+        ),
+        (
+            ["--receive-timeout", "0"],
+            "--receive-timeout (TRIMTAB_RECEIVE_TIMEOUT): Input should be greater than 0, got '0'",
+        ),
+        (
+            ["--receive-timeout", "inf"],
+            "--receive-timeout (TRIMTAB_RECEIVE_TIMEOUT): Input should be a finite number, got 'inf'",
+        ),
+        (
+            ["--max-connections", "0"],
+            "--max-connections (TRIMTAB_MAX_CONNECTIONS): Input should be greater than 0, got '0'",
+        ),
+        (
+            ["--max-concurrent-streams", "0"],
+            "--max-concurrent-streams (TRIMTAB_MAX_CONCURRENT_STREAMS): Input should be greater than 0, got '0'",
+        ),
+        (
+            ["--max-connection-age", "-1"],
+            "--max-connection-age (TRIMTAB_MAX_CONNECTION_AGE): Input should be greater than or equal to 0, got '-1'",
+        ),
+        (
+            ["--max-connection-idle", "nan"],
+            "--max-connection-idle (TRIMTAB_MAX_CONNECTION_IDLE): Input should be a finite number, got 'nan'",
+        ),
         (
             ["--max-rows", "20000"],
             (
@@ -102,6 +154,28 @@ def test_a_mistake_is_named_exactly(arguments: list[str], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--listen", "127.8.9.1:1"],
+        ["--listen", "[::1]:1"],
+        ["--listen", "localhost:1"],
+        ["--listen", "unix:/run/trimtab"],
+        ["--listen", "0.0.0.0:1", "--allow-plaintext"],
+        ["--listen", "0.0.0.0:1", "--tls-cert", "x", "--tls-key", "y"],
+        ["--listen", "0.0.0.0:1", "--tls-cert", "x", "--tls-key", "y", "--tls-client-ca", "z"],
+    ],
+)
+def test_what_nobody_else_can_read_is_served(arguments: list[str]) -> None:
+    """This machine, TLS, or an operator who says that it is meant."""
+    assert read_settings(arguments).listen == arguments[1]
+
+
+def test_names_of_callers_are_joined_by_commas() -> None:
+    """As a flag or a variable."""
+    assert read_settings(["--metric-callers", "a, b,,c"]).metric_callers == ("a", "b", "c")
 
 
 def test_all_mistakes_are_told_at_once() -> None:

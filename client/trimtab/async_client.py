@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 from trimtab import channel
 from trimtab.answers import Description, Packing, Placement, read_description, read_packing, read_placement
-from trimtab.client import LOCAL, Caller, Request, local_stub
+from trimtab.client import Caller, Request, local_stub
 from trimtab.errors import from_rpc_error
 from trimtab.requests import HierarchyName, PriorityName, pack_request, rebalance_request
 from trimtab.v1 import placement_pb2 as pb
@@ -27,10 +27,15 @@ class AsyncClient(Caller):
     def __init__(self, target: str = channel.DEFAULT_TARGET, **settings: Any) -> None:
         super().__init__(target, **settings)
         self._channel: grpc.aio.Channel | None = None
-        if target == LOCAL:
+        if target == channel.LOCAL:
             self._stub = local_stub()
         else:
-            self._channel = grpc.aio.insecure_channel(target, self._options)
+            secure = self._credentials.channel_credentials
+            self._channel = (
+                grpc.aio.secure_channel(target, secure, self._options)
+                if secure
+                else grpc.aio.insecure_channel(target, self._options)
+            )
             self._stub = PlacementServiceStub(self._channel)
 
     __init__.__doc__ = Caller.__init__.__doc__

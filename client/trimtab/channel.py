@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 DEFAULT_TARGET = "127.0.0.1:50051"
+LOCAL = "local"
+"""The target that is no server: this process."""
 DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The largest message either side takes, by default. gRPC's own default, 4 MiB, is less than a large load needs."""

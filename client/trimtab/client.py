@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 from trimtab import channel
 from trimtab.answers import Description, Packing, Placement, read_description, read_packing, read_placement
+from trimtab.credentials import Credentials, Pem, Token
 from trimtab.errors import InvalidArgumentError, TrimtabError, from_rpc_error
 from trimtab.requests import HierarchyName, PriorityName, pack_request, rebalance_request
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 
-LOCAL = "local"
 _CALLER = re.compile(r"[ -~]{1,128}")
 _MAX_TIMEOUT_SECONDS = 86_400
 
@@ -45,6 +45,11 @@ class Caller:
         self,
         target: str = channel.DEFAULT_TARGET,
         *,
+        tls: bool = False,
+        ca: Pem | None = None,
+        cert: Pem | None = None,
+        key: Pem | None = None,
+        token: Token | None = None,
         timeout: float = channel.DEFAULT_TIMEOUT_SECONDS,
         caller: str | None = None,
         wait_for_ready: bool = False,
@@ -54,13 +59,19 @@ class Caller:
 
         Args:
             target: `host:port`, a gRPC name such as `dns:///placement:50051`, or `local` to solve in this process.
+            tls: encrypt, and trust servers whose certificate gRPC's own list of authorities can vouch for.
+            ca: certificates (a path, or PEM bytes) to trust instead; means tls=True.
+            cert, key: the client's own certificate and key (likewise), where the server asks for one; mean tls=True.
+            token: proves who calls, where the server wants a token: the token, or what to call for it at each call.
             timeout: seconds that a call may take, retries included, where the call itself says nothing.
-            caller: the name to be known by; servers share their time fairly between callers.
+            caller: the name to be known by, where no token or certificate tells it; time is shared fairly by caller.
             wait_for_ready: wait for a server until the timeout, rather than fail after the retries.
             max_message_bytes: the largest request sent and answer taken.
         """
         if not isinstance(target, str) or not target:
-            raise InvalidArgumentError.of("target", f"must be HOST:PORT, a gRPC name or {LOCAL!r}, got {target!r}")
+            raise InvalidArgumentError.of(
+                "target", f"must be HOST:PORT, a gRPC name or {channel.LOCAL!r}, got {target!r}"
+            )
         if caller is not None and not _CALLER.fullmatch(caller):
             raise InvalidArgumentError.of("caller", f"must be 1 to 128 printable ASCII characters, got {caller!r}")
         _check_timeout(timeout)
@@ -69,20 +80,22 @@ class Caller:
         self._wait_for_ready = wait_for_ready
         self._max_message_bytes = max_message_bytes
         self._metadata = (("x-trimtab-caller", caller),) if caller else ()
-        self._options = channel.channel_options(max_message_bytes)
+        self._credentials = Credentials(target, tls=tls, ca=ca, cert=cert, key=key, token=token)
+        self._options = [*channel.channel_options(max_message_bytes), *self._credentials.channel_options]
 
     def call_arguments(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """What a stub's method takes beside the request.
 
         Raises:
-            InvalidArgumentError: the request is too large, or the timeout no timeout.
+            InvalidArgumentError: the request is too large, the timeout no timeout, or the token no token.
         """
         size = request.ByteSize()
         if size > self._max_message_bytes:
             rule = f"must be at most max_message_bytes = {self._max_message_bytes} bytes, is {size}"
             raise InvalidArgumentError.of("request", f"{rule}; send the layers in several requests")
         timeout = self._timeout if timeout is None else _check_timeout(timeout)
-        return {"timeout": timeout, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
+        metadata = (*self._metadata, *self._credentials.metadata())
+        return {"timeout": timeout, "metadata": metadata, "wait_for_ready": self._wait_for_ready}
 
 
 def local_stub() -> Any:
@@ -105,10 +118,15 @@ class Client(Caller):
     def __init__(self, target: str = channel.DEFAULT_TARGET, **settings: Any) -> None:
         super().__init__(target, **settings)
         self._channel: grpc.Channel | None = None
-        if target == LOCAL:
+        if target == channel.LOCAL:
             self._stub = local_stub()
         else:
-            self._channel = grpc.insecure_channel(target, self._options)
+            secure = self._credentials.channel_credentials
+            self._channel = (
+                grpc.secure_channel(target, secure, self._options)
+                if secure
+                else grpc.insecure_channel(target, self._options)
+            )
             self._stub = PlacementServiceStub(self._channel)
 
     __init__.__doc__ = Caller.__init__.__doc__

@@ -32,6 +32,9 @@ class Admission(Generic[JobT]):
         late = self.too_late(job, now)
         if late is not None:
             raise late
+        greed = self.room.greed(job)
+        if greed is not None:
+            raise self.full(greed)
         obstacle = self.room.obstacle(job)
         rivals = self.room.rivals(job) if obstacle else []
         if obstacle and not rivals:

@@ -44,6 +44,7 @@ class BatchLimits:
     max_queue_bytes: int
     max_batch_rows: int
     max_batch_requests: int
+    max_batch_seconds: float
     max_queue_seconds: float
     max_queue_delay_seconds: float = 0.0
     solve_timeout_seconds: float | None = None
@@ -225,11 +226,12 @@ class Batcher(Generic[ProblemT, AnswerT]):
                 self._refuse(job, late)
                 continue
             # a batch is answered when all of it is solved: nobody may join who would make another too late
-            longer = seconds + self._forecast.least_seconds(job.problem)
+            longer = seconds + job.cost
             sooner = end if job.deadline is None else min(end, job.deadline)
             if not batch or (
                 rows + job.num_rows <= limits.max_batch_rows
                 and job.share_key == batch[0].share_key
+                and longer <= limits.max_batch_seconds
                 and now + longer <= sooner
             ):
                 self._room.take(job)

@@ -1,20 +1,38 @@
-"""Around every call: counting, timing, logging, errors to statuses. The one interceptor; it decides nothing."""
+"""Around every call: who calls, counting, timing, logging, errors to statuses. The one interceptor; it decides nothing.
+
+The request of a call is received in here and not by gRPC, which would do it before anybody has asked who calls: of a
+stranger's request nothing is read, and nobody can hold a call open by never sending one. On the wire a method that
+takes a stream of one message is a method that takes one message.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
+import traceback
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health
 
-from trimtab.errors import TABLE, InternalError, InvalidArgumentError, TrimtabError, to_status
+from trimtab.errors import (
+    TABLE,
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    TrimtabError,
+    UnauthenticatedError,
+    to_status,
+)
+from trimtab_server.access import Access, caller_name
 from trimtab_server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -22,70 +40,145 @@ log = structlog.get_logger()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _cancelled, _expired = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED
 _OURS = "/trimtab.v1."  # health and reflection are counted by nobody: probes would drown the callers
+_COUNTED_HERE = (InvalidArgumentError, UnauthenticatedError, PermissionDeniedError)  # the batcher counts its own
+_MOST_FRAMES = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each unary call of the placement service."""
+    """Wraps each call of the placement service, and lets none but callers ask for health and reflection."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, access: Access, receive_timeout: float) -> None:
         self._metrics = metrics
+        self._access = access
+        self._receive_timeout = receive_timeout
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """The handler, wrapped where it is ours."""
-        handler = await continuation(details)
-        if handler is None or not details.method.startswith(_OURS):
-            return handler
-        service, method = details.method[1:].split("/", 1)
-        return grpc.unary_unary_rpc_method_handler(self._wrapped(handler, service, method))
+        """The handler, wrapped."""
+        path = details.method
+        if path not in self._wrapped:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            self._wrapped[path] = self._wrap(handler, *path[1:].split("/", 1))
+        return self._wrapped[path]
 
-    def _count(self, service: str, method: str, code: str, seconds: float) -> None:
+    def _wrap(self, handler: Any, service: str, method: str) -> Any:
+        if f"/{service}".startswith(_OURS):
+            return grpc.stream_unary_rpc_method_handler(self._placing(handler, service, method))
+        is_open = self._access.is_health_open if service == health.SERVICE_NAME else self._access.is_open
+        return self._watching(handler, is_open=is_open)
+
+    def _count(self, service: str, method: str, code: str, seconds: float, caller: str) -> None:
         self._metrics.handled.labels(service, method, code).inc()
         self._metrics.handling.labels(service, method).observe(seconds)
+        self._metrics.called(caller, code)
         log.info("call", code=code, seconds=round(seconds, 6))
 
-    def _wrapped(self, handler: Any, service: str, method: str) -> Handler:
+    def _placing(self, handler: Any, service: str, method: str) -> Handler:
+        """A method of the placement service."""
         started = self._metrics.started.labels(service, method)
 
-        async def call(raw: bytes, context: Context) -> bytes | None:
+        async def call(_: Any, context: Context) -> bytes | None:
             begin = time.perf_counter()
             started.inc()
             request_id = _request_id(context)
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(request_id=request_id, method=method)
-            code = grpc.StatusCode.OK.name
+            code, name = grpc.StatusCode.OK.name, ""
             try:
-                return handler.response_serializer(await handler.unary_unary(_parse(handler, raw), context))  # type: ignore[no-any-return]
+                caller = self._access.identify(context)
+                name = caller.name
+                caller_name.set(name)
+                structlog.contextvars.bind_contextvars(caller=name)
+                caller.check(method)
+                answer = await handler.unary_unary(await self._receive(handler, context), context)
+                return handler.response_serializer(answer)  # type: ignore[no-any-return]
             except asyncio.CancelledError:
                 code = (_expired if _is_past(context) else _cancelled).name
                 raise
             except Exception as caught:  # noqa: BLE001  # nothing of the inside may reach a caller
                 error = _domain_error(caught, request_id)
                 code = TABLE[type(error)].name
-                if isinstance(error, InvalidArgumentError):
+                if isinstance(error, _COUNTED_HERE):
                     self._metrics.rejected(error.reason)
                 await context.abort_with_status(to_status(error))
                 return None
             finally:
                 seconds = time.perf_counter() - begin
                 # once the answer is on its way: the caller need not wait for our books
-                asyncio.get_running_loop().call_soon(self._count, service, method, code, seconds)
+                asyncio.get_running_loop().call_soon(self._count, service, method, code, seconds, name)
 
         return call
+
+    def _watching(self, handler: Any, *, is_open: bool) -> Any:
+        """A method of health or reflection."""
+        if handler.unary_unary:
+            one = partial(self._one_answer, handler, is_open)
+            return grpc.stream_unary_rpc_method_handler(one, None, handler.response_serializer)
+        if handler.unary_stream:
+            many = partial(self._many_answers, handler, is_open)
+            return grpc.stream_stream_rpc_method_handler(many, None, handler.response_serializer)
+        if is_open:
+            return handler
+        talk = partial(self._to_and_fro, handler)
+        return grpc.stream_stream_rpc_method_handler(talk, handler.request_deserializer, handler.response_serializer)
+
+    async def _one_answer(self, handler: Any, is_open: bool, _: Any, context: Context) -> Any:
+        return await handler.unary_unary(await self._admitted(handler, is_open, context), context)
+
+    async def _many_answers(self, handler: Any, is_open: bool, _: Any, context: Context) -> None:
+        await handler.unary_stream(await self._admitted(handler, is_open, context), context)
+
+    async def _to_and_fro(self, handler: Any, requests: Any, context: Context) -> None:
+        await self._admit(context)
+        async for answer in handler.stream_stream(requests, context):
+            await context.write(answer)
+
+    async def _admitted(self, handler: Any, is_open: bool, context: Context) -> Any:
+        """The request of someone who may ask."""
+        if not is_open:
+            await self._admit(context)
+        try:
+            return await self._receive(handler, context)
+        except TrimtabError as error:
+            await context.abort_with_status(to_status(error))
+
+    async def _admit(self, context: Context) -> None:
+        try:
+            self._access.identify(context)
+        except UnauthenticatedError as error:
+            self._metrics.rejected(error.reason)
+            await context.abort_with_status(to_status(error))
+
+    async def _receive(self, handler: Any, context: Context) -> Any:
+        """The one message of a call; whatever comes after it is not read.
+
+        Raises:
+            DeadlineExceededError: it did not come in time.
+            InvalidArgumentError: none came, or not one of this method.
+        """
+        try:
+            raw: Any = await asyncio.wait_for(context.read(), self._receive_timeout)
+        except asyncio.TimeoutError:
+            self._metrics.rejected("not_received")
+            raise DeadlineExceededError(
+                f"the request did not arrive within this server's receive_timeout = {self._receive_timeout:g} s"
+            ) from None
+        if raw is grpc.aio.EOF:
+            raise InvalidArgumentError.of("request", "must be one message, none was sent")
+        try:
+            return handler.request_deserializer(raw)
+        except DecodeError:
+            raise InvalidArgumentError.of("request", f"{len(raw)} bytes are not a message of this method") from None
 
 
 def _is_past(context: Context) -> bool:
     remaining = context.time_remaining()
     return remaining is not None and remaining <= 0
-
-
-def _parse(handler: Any, raw: bytes) -> Any:
-    try:
-        return handler.request_deserializer(raw)
-    except DecodeError:
-        raise InvalidArgumentError.of("request", f"{len(raw)} bytes are not a message of this method") from None
 
 
 def _request_id(context: Context) -> str:
@@ -96,5 +189,16 @@ def _request_id(context: Context) -> str:
 def _domain_error(caught: Exception, request_id: str) -> TrimtabError:
     if isinstance(caught, TrimtabError):
         return caught
-    log.error("call failed", error_type=type(caught).__name__, exc_info=caught)
+    # Where, and not what: messages of libraries and lines of tracebacks can hold loads or secrets
+    log.error("call failed", error_type=type(caught).__name__, where=_where(caught))
     return InternalError(f"unexpected error; the server's log has it under request id {request_id}")
+
+
+def _where(caught: Exception) -> list[str]:
+    """The last places of ours that an error came through, as module:line."""
+    places = [
+        f"{frame.f_globals['__name__']}:{line}"
+        for frame, line in traceback.walk_tb(caught.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in {"trimtab", "trimtab_server"}
+    ]
+    return places[-_MOST_FRAMES:]

@@ -1,15 +1,66 @@
-"""Structured logs: JSON lines for machines, plain lines for a terminal."""
+"""Structured logs: JSON lines for machines, plain lines for a terminal.
+
+Nothing that is the matter with whoever reads the log (a closed pipe, a full disk, a reader that has stopped reading)
+may hold up or fail a call: lines are written by a thread of their own, and lost where it can't keep up.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import queue
 import sys
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import structlog
 
+_MOST_LINES = 10_000
+"""Lines that wait to be written: some megabytes."""
+_FLUSH_SECONDS = 1.0
 
-def configure_logs(log_format: str, level: str) -> None:
+
+class LogSink:
+    """A text stream that never blocks and never fails; structlog and logging write to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._descriptor = stream.fileno()
+        self._lines: queue.Queue[str] = queue.Queue(_MOST_LINES)
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called, on any thread, for each line that is not written."""
+        threading.Thread(target=self._write_all, name="log", daemon=True).start()
+
+    def write(self, text: str) -> int:
+        """Have text written, soon."""
+        try:
+            self._lines.put_nowait(text)
+        except queue.Full:
+            self.on_lost()
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing: text is on its way as soon as it is written."""
+
+    def drain(self) -> None:
+        """Wait until all is written, at most a second: the end of the process must not hang on a reader."""
+        done = threading.Thread(target=self._lines.join, daemon=True)
+        done.start()
+        done.join(_FLUSH_SECONDS)
+
+    def _write_all(self) -> None:
+        while True:
+            rest = self._lines.get().encode(errors="replace")
+            try:
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
+            except OSError:
+                self.on_lost()
+            finally:
+                self._lines.task_done()
+
+
+def configure_logs(log_format: str, level: str) -> LogSink:
     """Send all logs to standard error, in `json`, `console` or `auto` (console on a terminal)."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: list[Any] = (
@@ -17,6 +68,7 @@ def configure_logs(log_format: str, level: str) -> None:
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
+    sink = LogSink(sys.stderr)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -25,8 +77,9 @@ def configure_logs(log_format: str, level: str) -> None:
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sink),  # type: ignore[arg-type]  # all that it needs of a stream
         cache_logger_on_first_use=True,
     )
     # gRPC and asyncio speak through the standard library: only what is wrong, on the same stream
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s", force=True)
+    logging.basicConfig(stream=sink, level=logging.WARNING, format="%(name)s: %(message)s", force=True)
+    return sink

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -26,14 +26,18 @@ _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
 _MOVES = (0, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 # Balancedness is mostly above 0.9 once packed, and what matters there is the distance to 1.
 _BALANCEDNESS = (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 1.0)
+_OTHER = "other"
+WATCHED = ("tls", "callers")
+"""What is made of files that are read again when they change."""
 
 
 class Metrics:
-    """The metrics of one server. Its labels come from the code, never from a client."""
+    """The metrics of one server. Its labels come from the code and the settings, never from a client."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Register everything on `registry`, the process's own figures included."""
+    def __init__(self, registry: CollectorRegistry, callers: Collection[str] = ()) -> None:
+        """Register everything on `registry`, the process's own figures included; `callers` may be told apart."""
         disable_created_metrics()
+        self._registry = registry
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -101,6 +105,26 @@ class Metrics:
         )
         for reason in REASONS:
             self.fallbacks.labels(reason)
+        self.log_lines_lost = Counter(
+            "trimtab_log_lines_lost_total", "Log lines that could not be written.", registry=registry
+        )
+        self._callers = frozenset(callers)
+        self.caller_calls = Counter(
+            "trimtab_caller_calls_total",
+            "RPCs ended, by status and by caller, where the settings name it; other: all the rest.",
+            ("caller", "code"),
+            registry=registry,
+        )
+        for caller in (*callers, _OTHER):
+            self.caller_calls.labels(caller, "OK")
+        self.reload_failures = Counter(
+            "trimtab_reload_failures_total",
+            "Changes of files that left them unusable; what was read before stays in force.",
+            ("what",),
+            registry=registry,
+        )
+        for what in WATCHED:
+            self.reload_failures.labels(what)
         self.device_memory = Gauge(
             "trimtab_device_memory_bytes", "Memory held on the solver's device.", ("device",), registry=registry
         )
@@ -124,6 +148,14 @@ class Metrics:
         self.build_info.labels(version, algorithm, solver, device).set(1)
         self.device_memory.labels(device).set_function(memory_bytes)
 
+    def expect_expiry(self, expires: Callable[[], float]) -> None:
+        """Say where to read, at each scrape, when the certificate expires."""
+        Gauge(
+            "trimtab_certificate_expiry_timestamp_seconds",
+            "When the certificate served with, or one of its chain, expires, in seconds since 1970.",
+            registry=self._registry,
+        ).set_function(expires)
+
     def observe_pack(self, answer: PackAnswer) -> None:
         """The quality of a packing; a request without any load has none to tell."""
         self._observe_balancedness("pack", answer)
@@ -142,6 +174,10 @@ class Metrics:
         for stage, value in (("before", answer.balancedness_before), ("after", answer.balancedness)):
             if not math.isnan(value):
                 self.balancedness.labels(operation, stage).observe(value)
+
+    def called(self, caller: str, code: str) -> None:
+        """A call of this caller ended."""
+        self.caller_calls.labels(caller if caller in self._callers else _OTHER, code).inc()
 
     def rejected(self, reason: str) -> None:
         """A request ended without an answer."""

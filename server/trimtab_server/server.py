@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
-from typing import Any
 
 import grpc.aio
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import add_PlacementServiceServicer_to_server
 from trimtab.version import __version__
+from trimtab_server.access import Access, watch_callers
 from trimtab_server.batching import Batcher
 from trimtab_server.calls import CallInterceptor
 from trimtab_server.clock import Clock, SystemClock
+from trimtab_server.connections import grpc_options, listen_on
+from trimtab_server.device_thread import DeviceThread
 from trimtab_server.devices import make_packer, with_fallback
 from trimtab_server.engine import AnyAnswer, AnyProblem, Engine
 from trimtab_server.metrics import BatchMetrics, Metrics
+from trimtab_server.metrics_endpoint import MetricsEndpoint
 from trimtab_server.service import PlacementService
 from trimtab_server.settings import Settings
 from trimtab_server.solvers.cpu_searcher import CpuSearcher
+from trimtab_server.solvers.placement import Searcher
 from trimtab_server.solvers.problem import ALGORITHM, Packer
+from trimtab_server.tls import Material, watch_material
+from trimtab_server.watched import Watched
 
 log = structlog.get_logger()
 
@@ -34,21 +38,31 @@ _CONTRACT = pb.DESCRIPTOR.services_by_name["PlacementService"]
 SERVICE = _CONTRACT.full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SENDING_SECONDS = 1.0
+"""For answers that are made and have to be sent."""
 
 
 class Server:
     """A placement server; make it inside the event loop."""
 
-    def __init__(self, settings: Settings, packer: Packer | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        packer: Packer | None = None,
+        clock: Clock | None = None,
+        searcher: Searcher | None = None,
+    ) -> None:
         """Build everything, listening on nothing yet.
 
         Args:
             settings: all settings.
             packer: the solver, in place of the one that the settings choose.
             clock: the batcher's time, in place of the machine's.
+            searcher: what searches placements, in place of the CPU's.
 
         Raises:
             DeviceError: the device that the settings ask for is not there.
+            BrokenFileError: a file that they name can't be used.
         """
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -56,29 +70,39 @@ class Server:
         packer = packer or make_packer(settings.device, settings.solver, settings.solver_threads)
         self.address = self.metrics_address = ""
         self.registry = CollectorRegistry()
-        self._metrics = Metrics(self.registry)
+        self._metrics = Metrics(self.registry, settings.metric_callers)
         self._metrics.expect_calls(SERVICE, _CONTRACT.methods_by_name)
         self._packer = with_fallback(packer, settings.solver_threads, self._fell_back, self._lost_device)
         self.device, self.solver = self._packer.device, self._packer.name
         self._metrics.describe_build(__version__, ALGORITHM, self._packer.name, self.device, self._packer.memory_bytes)
-        self._device_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
-        clock = clock or SystemClock()
-        self._engine = Engine(self._packer, CpuSearcher(settings.solver_threads or None))
+        self._device_thread = DeviceThread()
+        self._clock = clock = clock or SystemClock()
+        self._engine = Engine(self._packer, searcher or CpuSearcher(settings.solver_threads or None))
         self._batcher: Batcher[AnyProblem, AnyAnswer] = Batcher(
             self._engine.solve,
-            partial(self._loop.run_in_executor, self._device_thread),
+            self._device_thread.run,
             settings.batch_limits,
             BatchMetrics(self._metrics),
             clock,
         )
         self._service = PlacementService(self._batcher, self._packer, settings, self._metrics, clock)
+        self._access, self._tls = self._read_files()
         self._health = health.aio.HealthServicer()
         self._grpc = self._build_grpc()
-        self._http: Any = None
+        self._endpoint: MetricsEndpoint | None = None
+
+    def _read_files(self) -> tuple[Access, Watched[Material] | None]:
+        now, failures = self._clock.now, self._metrics.reload_failures
+        callers = watch_callers(self._settings, list(_CONTRACT.methods_by_name), now, failures.labels("callers").inc)
+        tls = watch_material(self._settings, now, failures.labels("tls").inc)
+        if tls is not None:
+            self._metrics.expect_expiry(lambda: tls.current.expires)
+        return Access(callers, open_health=self._settings.open_health), tls
 
     def _build_grpc(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics)], options=grpc_options(self._settings.max_message_bytes)
+            interceptors=[CallInterceptor(self._metrics, self._access, self._settings.receive_timeout)],
+            options=grpc_options(self._settings),
         )
         add_PlacementServiceServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -94,11 +118,12 @@ class Server:
             OSError: an address can't be listened on.
         """
         await self._health.set(SERVICE, _NOT_SERVING)
-        self._listen_metrics()
-        self.address = _bind(self._grpc, self._settings.listen)
+        self._endpoint = MetricsEndpoint(self._settings.metrics_listen, self.registry)
+        self.metrics_address = self._endpoint.address
+        self.address = listen_on(self._grpc, self._settings.listen, self._tls)
         self._batcher.start()
         await self._grpc.start()
-        await self._loop.run_in_executor(self._device_thread, self._engine.warm_up)
+        await self._device_thread.run(self._engine.warm_up)
         await self._health.set(SERVICE, self._ready)  # the warm-up may have lost the device
 
     def _fell_back(self, reason: str) -> None:
@@ -112,43 +137,39 @@ class Server:
             self._ready = _NOT_SERVING
             asyncio.run_coroutine_threadsafe(self._health.set(SERVICE, _NOT_SERVING), self._loop)
 
-    def _listen_metrics(self) -> None:
-        host, _, port = self._settings.metrics_listen.rpartition(":")
-        try:
-            self._http, _ = start_http_server(int(port), host.strip("[]"), self.registry)
-        except OSError as error:
-            raise OSError(f"--metrics-listen {self._settings.metrics_listen}: {error.strerror or error}") from error
-        self.metrics_address = f"{host}:{self._http.server_port}"
+    @property
+    def stuck(self) -> asyncio.Event:
+        """Set when a solve has not come back in time; what is left to do is to `abandon` this server."""
+        return self._batcher.stuck
+
+    def log_line_lost(self) -> None:
+        """A line of the log could not be written."""
+        self._metrics.log_lines_lost.inc()
 
     async def stop(self) -> None:
-        """Say NOT_SERVING, finish what was taken within the grace, end."""
+        """Say NOT_SERVING, serve on for the pause, take no new work, finish what was taken within the grace, end."""
         await self._health.set(SERVICE, _NOT_SERVING)
-        with suppress(asyncio.TimeoutError):  # what is left then is told so by stop()
-            await asyncio.wait_for(self._batcher.drain(), self._settings.drain_grace)
+        await self._clock.sleep(self._settings.drain_pause)
+        grace = self._settings.drain_grace
+        # Nobody can connect any more and those who are connected are told to go, before anything is refused.
+        closing = asyncio.ensure_future(self._grpc.stop(grace + _SENDING_SECONDS))
+        with suppress(asyncio.TimeoutError):  # what is left then is told so by abandon()
+            await asyncio.wait_for(self._batcher.drain(), grace)
+        await self.abandon()
+        await closing
+
+    async def abandon(self) -> None:
+        """End now: what was taken and is not answered gets UNAVAILABLE."""
+        await self._health.set(SERVICE, _NOT_SERVING)
+        if self.stuck.is_set():
+            await self._health.set("", _NOT_SERVING)
         await self._batcher.stop()
-        await self._grpc.stop(grace=1.0)  # the answers are made; this is for sending them
-        self._http.shutdown()
-        self._http.server_close()
-        self._device_thread.shutdown(wait=False, cancel_futures=True)
+        await self._grpc.stop(_SENDING_SECONDS)
+        if self._endpoint is not None:
+            self._endpoint.close()
+        self._device_thread.close()
 
-
-def grpc_options(max_message_bytes: int) -> list[tuple[str, int]]:
-    """Options of every gRPC server here: limits, and pings as the client sends them."""
-    return [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-        # the client's keepalive pings, every 5 s also while no call runs, are welcome
-        ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a share of its calls
-    ]
-
-
-def _bind(server: grpc.aio.Server, listen: str) -> str:
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError:
-        raise OSError(
-            f"--listen {listen}: can't listen there: the address must be one of this machine, and free"
-        ) from None
-    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+    @property
+    def is_device_busy(self) -> bool:
+        """Whether a solve runs; Python's own end waits for it, so a process that can't wait has to exit by force."""
+        return self._device_thread.is_busy

@@ -11,6 +11,7 @@ import structlog
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceServicer
 from trimtab_server import contract, rebalance_contract
+from trimtab_server.access import caller_name
 from trimtab_server.batching import Batcher
 from trimtab_server.clock import Clock
 from trimtab_server.engine import AnyAnswer, AnyProblem
@@ -21,8 +22,6 @@ from trimtab_server.settings import Settings
 from trimtab_server.solvers.problem import Packer
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_MAX_CALLER_LENGTH = 128
 
 
 class PlacementService(PlacementServiceServicer):
@@ -70,7 +69,7 @@ class PlacementService(PlacementServiceServicer):
 
     async def _solve(self, problem: Any, priority: Priority, context: Context) -> Solved[Any]:
         solved = await self._batcher.submit(
-            problem, caller=caller_of(context), priority=priority, deadline=self._deadline(context)
+            problem, caller=caller_name.get(), priority=priority, deadline=self._deadline(context)
         )
         structlog.contextvars.bind_contextvars(
             queue_seconds=round(solved.queue_seconds, 6),
@@ -82,12 +81,3 @@ class PlacementService(PlacementServiceServicer):
     def _deadline(self, context: Context) -> float | None:
         remaining = context.time_remaining()
         return None if remaining is None else self._clock.now() + remaining
-
-
-def caller_of(context: Context) -> str:
-    """Who asks: the metadata `x-trimtab-caller`, else the peer's host (its port changes with each connection)."""
-    named = dict(context.invocation_metadata() or ()).get("x-trimtab-caller")
-    if named:
-        return str(named)[:_MAX_CALLER_LENGTH]
-    peer = context.peer()
-    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer

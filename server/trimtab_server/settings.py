@@ -24,6 +24,7 @@ from trimtab.v1 import placement_pb2 as pb
 from trimtab.version import __version__
 from trimtab_server import addresses
 from trimtab_server.batching import BatchLimits
+from trimtab_server.callers import NAME_RULE, is_name
 from trimtab_server.checks import RequestLimits
 from trimtab_server.exit_codes import ExitCode
 from trimtab_server.solvers.numbers import MAX_ITEMS
@@ -34,6 +35,8 @@ examples:
       serve on 127.0.0.1:50051, metrics on http://127.0.0.1:9095/metrics
   trimtab-server --listen 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key --callers-file callers
       serve to other machines, to those callers that the file lists
+  trimtab-server --new-token controller
+      make a token, and the line that lists its caller
   TRIMTAB_MAX_BATCH_ROWS=1024 trimtab-server --check-config
       say what the settings come to, and end
 
@@ -45,6 +48,12 @@ _DEVICE = re.compile(r"^(?:auto|cpu|cuda(?::\d{1,3})?)$")
 def _device(value: str) -> str:
     if not _DEVICE.match(value):
         raise ValueError("must be auto, cpu, cuda or cuda:N")
+    return value
+
+
+def _name(value: str | None) -> str | None:
+    if value is not None and not is_name(value):
+        raise ValueError(NAME_RULE)
     return value
 
 
@@ -96,6 +105,9 @@ class Settings(BaseSettings):
     )
     max_batch_rows: PositiveInt = Field(2048, description="most layers in a batch; a larger request goes alone")
     max_batch_requests: PositiveInt = Field(64, description="most requests in a batch; 1 turns batching off")
+    max_batch_seconds: PositiveFloat = Field(
+        0.25, allow_inf_nan=False, description="most seconds of work in a batch, so that others' turn comes soon"
+    )
     max_queue_seconds: PositiveFloat = Field(
         5.0, allow_inf_nan=False, description="most seconds of work that wait, as measured so far, likewise"
     )
@@ -152,6 +164,9 @@ class Settings(BaseSettings):
         "auto", description="json lines, plain console lines, or auto: console on a terminal"
     )
     check_config: CliImplicitFlag[bool] = Field(default=False, description="print the settings and end")
+    new_token: Annotated[str | None, AfterValidator(_name)] = Field(
+        None, description="print a fresh token for a caller of this name, and its line for --callers-file, and end"
+    )
 
     @model_validator(mode="after")
     def _room_for_one(self) -> Settings:
@@ -166,6 +181,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe_on_the_wire(self) -> Settings:
+        if self.new_token is not None:  # serves nothing: a container's --listen is no reason to refuse
+            return self
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together: give both, or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:
@@ -190,6 +207,7 @@ class Settings(BaseSettings):
         return BatchLimits(
             max_queue_rows=self.max_queue_rows,
             max_queue_bytes=self.max_queue_bytes,
+            max_batch_seconds=self.max_batch_seconds,
             max_queue_seconds=self.max_queue_seconds,
             max_batch_rows=self.max_batch_rows,
             max_batch_requests=self.max_batch_requests,

@@ -3,10 +3,14 @@
 A queue that refuses whoever comes when it is full belongs to the caller who sends fastest. Here the caller who holds
 the most of a full queue makes room instead (longest queue drop: Suter, Lakshman, Stiliadis and Choudhury, 1998): its
 newest jobs are turned out, as long as it then still holds no less than the newcomer's caller would.
+
+Nor may a caller have more waiting than its turns will take care of in `max_queue_seconds`: when four others came
+lately, a fifth of that.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -27,6 +31,8 @@ class RoomLimits:
 class Waiting(Queued, Protocol):
     """What the room has to know of a job."""
 
+    admitted: float
+
     @property
     def num_rows(self) -> int:
         """Rows of the job."""
@@ -43,10 +49,36 @@ JobT = TypeVar("JobT", bound=Waiting)
 
 @dataclass
 class _Held(Generic[JobT]):
-    """What a caller has in the room: its share of the limits, and its jobs, oldest first."""
+    """What a caller has in the room: its share of the limits, and by priority its jobs, oldest first, and seconds."""
 
     share: float = 0.0
     jobs: dict[Priority, dict[int, JobT]] = field(default_factory=lambda: {Priority.LOW: {}, Priority.NORMAL: {}})
+    seconds: dict[Priority, float] = field(default_factory=lambda: dict.fromkeys(Priority, 0.0))
+
+
+class _Regulars:
+    """Who came lately: with whom a caller has to share."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._came: OrderedDict[tuple[str, Priority], float] = OrderedDict()
+        self._weight = 0
+
+    def came(self, caller: str, priority: Priority, now: float) -> None:
+        """A caller's job was let in."""
+        line = (caller, priority)
+        if line not in self._came:
+            self._weight += priority.value
+        self._came[line] = now
+        self._came.move_to_end(line)
+
+    def share(self, caller: str, priority: Priority, now: float) -> float:
+        """The part of the solver that a caller's line can count on."""
+        while self._came and next(iter(self._came.values())) < now - self._seconds:
+            (_, gone), _ = self._came.popitem(last=False)
+            self._weight -= gone.value
+        others = self._weight - (priority.value if (caller, priority) in self._came else 0)
+        return priority.value / (priority.value + others)
 
 
 class WaitingRoom(Generic[JobT]):
@@ -57,6 +89,7 @@ class WaitingRoom(Generic[JobT]):
         self._queue: FairQueue[JobT] = FairQueue()
         self._held: dict[str, _Held[JobT]] = {}
         self._callers: SortedList = SortedList()  # (share, caller)
+        self._regulars = _Regulars(limits.seconds)
         self.rows = self.bytes = 0
         self.seconds = 0.0
 
@@ -79,6 +112,18 @@ class WaitingRoom(Generic[JobT]):
             waits = f"{self.seconds:.3g} seconds of work wait, {job.cost:.3g} more"
             return f"{waits} would pass max_queue_seconds = {limits.seconds:g}"
         return None
+
+    def greed(self, job: JobT) -> str | None:
+        """Why a job's caller has enough waiting, with the numbers; None where it has not."""
+        held = self._held.get(job.caller)
+        seconds = held.seconds[job.priority] if held else 0.0
+        if seconds == 0:
+            return None
+        allowed = self._limits.seconds * self._regulars.share(job.caller, job.priority, job.admitted)
+        if seconds + job.cost <= allowed:
+            return None
+        waits = f"{seconds:.3g} seconds of this caller's work wait, {job.cost:.3g} more would pass {allowed:.3g}"
+        return f"{waits}, its share of max_queue_seconds = {self._limits.seconds:g}"
 
     def rivals(self, job: JobT) -> list[JobT]:
         """Jobs to turn out so that this one fits: the newest of the caller that holds the most, low priority first.
@@ -107,6 +152,7 @@ class WaitingRoom(Generic[JobT]):
         """Let a job in, at the end of its caller's line."""
         self._queue.add(job)
         self._held.setdefault(job.caller, _Held()).jobs[job.priority][id(job)] = job
+        self._regulars.came(job.caller, job.priority, job.admitted)
         self._count(job, 1)
 
     def take(self, job: JobT) -> None:
@@ -132,6 +178,7 @@ class WaitingRoom(Generic[JobT]):
         held = self._held[job.caller]
         self._callers.discard((held.share, job.caller))
         held.share += sign * self._share(job)
+        held.seconds[job.priority] = held.seconds[job.priority] + sign * job.cost if held.jobs[job.priority] else 0.0
         if any(held.jobs.values()):
             self._callers.add((held.share, job.caller))
         else:

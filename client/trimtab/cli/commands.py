@@ -18,7 +18,7 @@ from trimtab.cli.options import (
     SLOTS,
     effort_options,
     json_option,
-    target_option,
+    target_options,
     timeout_option,
 )
 from trimtab.cli.rebalance_command import rebalance_command
@@ -43,7 +43,7 @@ Examples:
   trimtab pack loads.json --packs 32 --replicas 288 --target local
   trimtab pack loads.json --packs 32 --restarts 64 --target-gap 0
   trimtab pack loads.npz --packs 32 --json | jq .balancedness_after
-  trimtab pack loads.pt --packs 8 --target placement:50051 -o packing.npz
+  trimtab pack loads.pt --packs 8 --target placement:50051 --ca ca.pem --token-file token -o packing.npz
 """
 _GENERATE = """Write loads that look like those of a real model.
 
@@ -62,6 +62,7 @@ _DESCRIBE = """Ask a server what it is: version, algorithm, solvers, limits.
 Examples:
   trimtab describe
   trimtab describe --target placement:50051 --json
+  trimtab describe --target placement:50051 --ca ca.pem --token-file token
 """
 _DEMO = """Start a server, pack a DeepSeek-V3-sized load, fire a burst, rebalance after a drift, stop it.
 
@@ -87,7 +88,7 @@ def trimtab(context: click.Context) -> None:
 @click.argument("file", type=FILE)
 @click.option("--packs", type=int, required=True, help="Packs per layer; divides the number of items.")
 @click.option("--replicas", type=SLOTS, help="Replicate the hottest experts to so many slots.")
-@target_option
+@target_options
 @effort_options
 @timeout_option
 @json_option
@@ -104,6 +105,7 @@ def pack_command(
     packs: int,
     replicas: int | None,
     target: str,
+    secure: dict[str, Any],
     as_json: bool,
     output: Path | None,
     **options: Any,
@@ -113,7 +115,7 @@ def pack_command(
         check_output("-o", output, ".npz", [file])
     with told(target):
         items = packing.read_items(file, replicas)
-        with Client(target) as client:
+        with Client(target, **secure) as client:
             report = packing.run_pack(client, items, packs, **options)
     if output is not None:
         packing.save_packing(report, output)
@@ -142,12 +144,12 @@ def generate_command(*, output: Path, layers: int, experts: int, windows: int | 
 
 
 @trimtab.command("describe", help=_DESCRIBE, epilog=EXIT_CODES)
-@target_option
+@target_options
 @timeout_option
 @json_option
-def describe_command(target: str, timeout: float, as_json: bool) -> None:
+def describe_command(*, target: str, secure: dict[str, Any], timeout: float, as_json: bool) -> None:
     """Ask and show."""
-    with told(target), Client(target) as client:
+    with told(target), Client(target, **secure) as client:
         description = client.describe(timeout=timeout)
     if as_json:
         click.echo(json.dumps(asdict(description)))

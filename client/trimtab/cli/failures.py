@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from trimtab import errors
-from trimtab.client import LOCAL
+from trimtab.channel import LOCAL
 from trimtab.formats import FileError
 
 EXIT_INPUT = 2
@@ -43,8 +43,27 @@ _FLAGS = {
     "target_gap": "--target-gap",
     "drift": "--drift",
     "seed": "--seed",
+    "ca": "--ca",
+    "cert": "--cert",
+    "key": "--key",
+    "token": "--token-file",
 }
 """What the user typed, for what the contract calls it."""
+_SAID: dict[type[errors.TrimtabError], str] = {
+    errors.DeadlineExceededError: "no answer from {target} in time ({reason}); give it more with --timeout, or check "
+    "the address",
+    errors.UnauthenticatedError: "{target} does not know you ({reason}); give your token with --token-file, or your "
+    "certificate with --cert and --key",
+    errors.PermissionDeniedError: "{target} does not let you ({reason}); ask those who run it",
+    errors.UnexpectedStatusError: "{target} answers, but not as a placement server ({reason}); check the address",
+}
+_HANDSHAKE_HINTS = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not one to trust: name who signed it with --ca",
+    "Hostname Verification": "its certificate is for another name: name the server with --target as there",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS: leave out --tls, --ca, --cert and --key if that is meant to be so",
+    "Socket closed": "something listens there and hung up: it may want TLS (--tls or --ca), or a certificate (--cert)",
+}
+"""What to do, by what gRPC says when a connection fails."""
 _PART = re.compile(r"[.\[]")
 
 
@@ -97,16 +116,19 @@ def _explain(error: errors.TrimtabError, target: str) -> str:
     if isinstance(error, errors.InvalidArgumentError):
         return "; ".join(f"{_flag(v.field)}: {v.description}" for v in error.violations)
     if isinstance(error, errors.UnavailableError):
-        hint = f"start one with 'trimtab-server', name another with --target, or solve here with --target {LOCAL}"
-        return f"no server answers at {target} ({reason}); {hint}"
+        return f"no server answers at {target} ({reason}); {_hint(reason)}"
     if isinstance(error, errors.OverloadedError):
         wait = f" in {error.retry_after_seconds:.1f} s" if error.retry_after_seconds else " later"
         return f"the server at {target} has too much to do ({reason}); try again{wait}"
-    if isinstance(error, errors.DeadlineExceededError):
-        return f"no answer from {target} in time ({reason}); give it more with --timeout, or check the address"
-    if isinstance(error, errors.UnexpectedStatusError):
-        return f"{target} answers, but not as a placement server ({reason}); check the address"
-    return reason
+    return _SAID.get(type(error), "{reason}").format(target=target, reason=reason)
+
+
+def _hint(reason: str) -> str:
+    """What to do when no connection comes about; what gRPC says of a failed handshake tells little to most."""
+    for sign, hint in _HANDSHAKE_HINTS.items():
+        if sign in reason:
+            return hint
+    return f"start one with 'trimtab-server', name another with --target, or solve here with --target {LOCAL}"
 
 
 def _flag(field: str) -> str:

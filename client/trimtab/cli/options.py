@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
-from trimtab.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS
-from trimtab.client import LOCAL
+from trimtab.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS, LOCAL
+from trimtab.errors import InvalidArgumentError
 from trimtab.requests import HierarchyName
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -51,14 +52,45 @@ def in_order(*options: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]
     return decorate
 
 
-target_option = click.option(
-    "--target",
-    metavar="HOST:PORT|local",
-    default=DEFAULT_TARGET,
-    show_default=True,
-    callback=_check_target,
-    help="The server to ask, or 'local' to solve in this process.",
+_target_options = in_order(
+    click.option(
+        "--target",
+        metavar="HOST:PORT|local",
+        default=DEFAULT_TARGET,
+        show_default=True,
+        callback=_check_target,
+        help="The server to ask, or 'local' to solve in this process.",
+    ),
+    click.option("--tls", is_flag=True, help="Encrypt, and see that the server is who it says."),
+    click.option("--ca", metavar="FILE", type=FILE, help="Certificates to know the server by (PEM); means --tls."),
+    click.option("--cert", metavar="FILE", type=FILE, help="Your certificate, where the server asks for one (PEM)."),
+    click.option("--key", metavar="FILE", type=FILE, help="The private key of --cert (PEM)."),
+    click.option("--token-file", metavar="FILE", type=FILE, help="Holds your token, where the server wants one."),
 )
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The server to ask, as `target`, and how to speak to it, as `secure`: further arguments of `Client`."""
+
+    @functools.wraps(command)
+    def collected(*, token_file: Path | None, **arguments: Any) -> Any:
+        secure = {name: arguments.pop(name) for name in ("tls", "ca", "cert", "key")}
+        secure["token"] = None if token_file is None else functools.partial(_read_token, token_file)
+        return command(secure=secure, **arguments)
+
+    return _target_options(collected)
+
+
+def _read_token(path: Path) -> str:
+    """Read at each call: it may have been renewed."""
+    try:
+        return path.read_text("ascii").strip()
+    except OSError as error:
+        raise InvalidArgumentError.of("token", f"{path} can't be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InvalidArgumentError.of("token", f"{path} must hold a token and nothing else") from None
+
+
 timeout_option = click.option(
     "--timeout",
     metavar="SECONDS",

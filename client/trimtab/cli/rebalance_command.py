@@ -18,7 +18,7 @@ from trimtab.cli.options import (
     json_option,
     read_gpus,
     read_speeds,
-    target_option,
+    target_options,
     timeout_option,
 )
 from trimtab.cli.rebalance_tables import show_rebalance
@@ -77,7 +77,7 @@ def _speed_of_each(speeds: dict[int, float], num_gpus: int) -> list[float] | Non
 )
 @click.option("--allow-duplicates", is_flag=True, help="Let a GPU hold an expert twice.")
 @effort_options
-@target_option
+@target_options
 @timeout_option
 @json_option
 @click.option("-o", "--output", metavar="FILE.json", type=FILE, help="Write the placement, whole or not at all.")
@@ -88,6 +88,7 @@ def rebalance_command(
     previous: Path | None,
     gpu_speed: dict[int, float],
     target: str,
+    secure: dict[str, Any],
     as_json: bool,
     output: Path | None,
     **options: Any,
@@ -99,7 +100,7 @@ def rebalance_command(
     with told(target):
         windows = read_windows(files)
         options["previous"] = None if previous is None else read_placement(previous)
-        with Client(target) as client:
+        with Client(target, **secure) as client:
             report = rebalance.run_rebalance(client, windows, **options)
         if output is not None:
             write_placement(output, report.placement.physical_to_logical)

@@ -22,7 +22,7 @@ from trimtab.cli.options import (
     cluster_options,
     in_order,
     json_option,
-    target_option,
+    target_options,
     timeout_option,
 )
 from trimtab.cli.replay_plot import draw_replay, find_matplotlib
@@ -128,7 +128,7 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
 @click.option("--min-gain", type=float, help="A layer that would gain less balancedness keeps its placement.")
 @_generator_options
 @_model_options
-@target_option
+@target_options
 @timeout_option
 @json_option
 @click.option("--plot", metavar="FILE.png", type=FILE, help="Draw balancedness and moves over time.")
@@ -148,6 +148,7 @@ def replay_command(
     expert_mib: float,
     bandwidth_gbps: float,
     target: str,
+    secure: dict[str, Any],
     as_json: bool,
     plot: Path | None,
     **options: Any,
@@ -168,7 +169,7 @@ def replay_command(
         )
         replay.check_plan(plan, load)
         steps = len(chosen) * (len(load) - history)
-        with Client(target) as client, _progress(steps, quiet=as_json) as on_window:
+        with Client(target, **secure) as client, _progress(steps, quiet=as_json) as on_window:
             report = replay.run_replay(client, load, plan, on_window, **options)
     if plot is not None:
         draw_replay(plot, name, report)

@@ -10,14 +10,18 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 _LAST_LINES = 8
-_COMMAND = ("-m", "trimtab_server", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--log-format=json")
+_KEPT_LINES = 100_000
+"""Of a log: a line a call would otherwise fill the memory of who drives millions of them."""
+_COMMAND = ("-m", "trimtab_server")
+_FLAGS = ("--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--log-format=json")
 
 
 class ServerProcessError(Exception):
@@ -31,7 +35,7 @@ class ServerProcess:
         self.process = process
         self.serving: dict[str, Any] = {}
         """What its log says when it begins to serve: listen, metrics, solver, device, version."""
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._ended = False
         self._changed = threading.Condition()
         assert process.stderr is not None  # noqa: S101  # it was asked for as a pipe
@@ -114,19 +118,18 @@ class ServerProcess:
             self._reader.join(STOP_SECONDS)
 
 
-@contextmanager
-def running_server(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
-    """A server that says it is serving, ended on the way out.
+def start_server(
+    *flags: str, environment: Mapping[str, str] | None = None, command: Sequence[str] = _COMMAND
+) -> ServerProcess:
+    """A server that begins to start; `wait_for` says when it serves.
 
     Args:
         flags: more flags of `trimtab-server`, as `--max-batch-rows=1`; those of the addresses stand before them.
         environment: all of its variables; by default those of this process.
-
-    Raises:
-        ServerProcessError: it does not come up.
+        command: what Python runs in place of `trimtab-server`, with the same flags and log.
     """
     process = subprocess.Popen(  # noqa: S603  # our own module
-        [sys.executable, *_COMMAND, *flags],
+        [sys.executable, *command, *_FLAGS, *flags],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -134,7 +137,19 @@ def running_server(*flags: str, environment: Mapping[str, str] | None = None) ->
         errors="replace",
         env=environment,
     )
-    server = ServerProcess(process)
+    return ServerProcess(process)
+
+
+@contextmanager
+def running_server(
+    *flags: str, environment: Mapping[str, str] | None = None, command: Sequence[str] = _COMMAND
+) -> Iterator[ServerProcess]:
+    """A server that says it is serving, ended on the way out; arguments as of `start_server`.
+
+    Raises:
+        ServerProcessError: it does not come up.
+    """
+    server = start_server(*flags, environment=environment, command=command)
     try:
         server.serving = server.wait_for(event="serving")
         yield server

@@ -1,0 +1,93 @@
+"""/metrics over HTTP, on threads of its own: whatever happens there, calls are answered."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+_MOST_CONNECTIONS = 32
+_SECONDS_TO_ASK = 10.0
+
+
+class _Handler(WSGIRequestHandler):
+    """One request; a client that says nothing or reads nothing is left after a while."""
+
+    timeout = _SECONDS_TO_ASK
+
+    def log_message(self, *_: Any) -> None:
+        """Scrapes are not worth a line."""
+
+    def handle(self) -> None:
+        """Answer; a client that breaks off is no error of ours."""
+        try:
+            super().handle()
+        except OSError:
+            self.close_connection = True
+
+
+class _Endpoint(ThreadingMixIn, WSGIServer):
+    """A thread a connection, and a bound on both."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind, without asking a name server what this machine is called."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """On a thread of its own, where one is free."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """As the base does, and give the thread back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, *_: Any) -> None:
+        """Nothing: the base would print a traceback, and the next scrape tells."""
+
+
+class MetricsEndpoint:
+    """The endpoint, listening from its making to `close`."""
+
+    def __init__(self, address: str, registry: CollectorRegistry) -> None:
+        """Listen on HOST:PORT.
+
+        Raises:
+            OSError: can't; the message names the setting.
+        """
+        host, _, port = address.rpartition(":")
+        try:
+            self._http = make_server(
+                host.strip("[]"), int(port), make_wsgi_app(registry), server_class=_Endpoint, handler_class=_Handler
+            )
+        except OSError as error:
+            raise OSError(f"--metrics-listen {address}: {error.strerror or error}") from error
+        self.address = f"{host}:{self._http.server_port}"
+        threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True).start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._http.shutdown()
+        self._http.server_close()
