@@ -154,6 +154,30 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.rejected(error.reason)
             await context.abort_with_status(to_status(error))
 
+    async def _read_in_time(self, context: Context) -> Any:
+        """What `asyncio.wait_for` would return; it would make a task for it, a tenth of what a refused call costs."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine that runs has one
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(self._receive_timeout, give_up)
+        try:
+            return await context.read()
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            self._metrics.rejected("not_received")
+            raise DeadlineExceededError(
+                f"the request did not arrive within this server's receive_timeout = {self._receive_timeout:g} s"
+            ) from None
+        finally:
+            timer.cancel()
+
     async def _receive(self, handler: Any, context: Context) -> Any:
         """The one message of a call; whatever comes after it is not read.
 
@@ -161,13 +185,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             DeadlineExceededError: it did not come in time.
             InvalidArgumentError: none came, or not one of this method.
         """
-        try:
-            raw: Any = await asyncio.wait_for(context.read(), self._receive_timeout)
-        except asyncio.TimeoutError:
-            self._metrics.rejected("not_received")
-            raise DeadlineExceededError(
-                f"the request did not arrive within this server's receive_timeout = {self._receive_timeout:g} s"
-            ) from None
+        raw: Any = await self._read_in_time(context)
         if raw is grpc.aio.EOF:
             raise InvalidArgumentError.of("request", "must be one message, none was sent")
         try:

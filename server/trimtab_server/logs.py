@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -18,7 +19,9 @@ import structlog
 
 _MOST_LINES = 10_000
 """Lines that wait to be written: some megabytes."""
-_FLUSH_SECONDS = 1.0
+_LINES_AT_ONCE = 100
+_GATHER_SECONDS = 0.01
+_DRAIN_SECONDS = 1.0
 
 
 class LogSink:
@@ -26,17 +29,21 @@ class LogSink:
 
     def __init__(self, stream: TextIO) -> None:
         self._descriptor = stream.fileno()
-        self._lines: queue.Queue[str] = queue.Queue(_MOST_LINES)
+        self._lines: deque[str] = deque()
+        self._arrived = threading.Event()
+        self._is_writing = False
         self.on_lost: Callable[[], None] = lambda: None
         """Called, on any thread, for each line that is not written."""
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
     def write(self, text: str) -> int:
         """Have text written, soon."""
-        try:
-            self._lines.put_nowait(text)
-        except queue.Full:
+        if len(self._lines) >= _MOST_LINES:
             self.on_lost()
+        else:
+            self._lines.append(text)
+            if not self._arrived.is_set():
+                self._arrived.set()
         return len(text)
 
     def flush(self) -> None:
@@ -44,20 +51,28 @@ class LogSink:
 
     def drain(self) -> None:
         """Wait until all is written, at most a second: the end of the process must not hang on a reader."""
-        done = threading.Thread(target=self._lines.join, daemon=True)
-        done.start()
-        done.join(_FLUSH_SECONDS)
+        end = time.monotonic() + _DRAIN_SECONDS
+        while (self._arrived.is_set() or self._is_writing) and time.monotonic() < end:
+            time.sleep(_GATHER_SECONDS)
 
     def _write_all(self) -> None:
         while True:
-            rest = self._lines.get().encode(errors="replace")
-            try:
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
-            except OSError:
+            self._arrived.wait()
+            time.sleep(_GATHER_SECONDS)  # lines that come close together are one write, and wake this thread once
+            self._is_writing = True  # before the event is cleared: `drain` must see the one or the other
+            self._arrived.clear()
+            while self._lines:
+                count = min(len(self._lines), _LINES_AT_ONCE)
+                self._write(b"".join(self._lines.popleft().encode(errors="replace") for _ in range(count)), count)
+            self._is_writing = False
+
+    def _write(self, rest: bytes, count: int) -> None:
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            for _ in range(count):
                 self.on_lost()
-            finally:
-                self._lines.task_done()
 
 
 def configure_logs(log_format: str, level: str) -> LogSink:
