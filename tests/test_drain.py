@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -13,7 +11,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.gated_server import bare_stub, request, serving, settled
+from tests.gated_server import bare_stub, request, serving, settled, until
 from trimtab.cli.server_process import running_server
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 from trimtab_server.clock import SystemClock
@@ -42,15 +40,6 @@ with mock.patch.object(server, "Server", lambda settings: make(settings, packer=
 """
 """The command itself, with a solver that hangs when it is asked for three packs."""
 HANG = request(num_packs=3)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process does; bounded."""
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("did not come about in 30 s")
 
 
 class PausingClock(SystemClock):

@@ -1,0 +1,1 @@
+"""What the service is put through: overload, chaos, random bytes and idle connections, each a command."""
