@@ -43,6 +43,9 @@ RUN if [ "${VARIANT}" = cuda ]; then \
 RUN groupadd --system --gid 10001 trimtab \
     && useradd --system --uid 10001 --gid trimtab --home-dir /nonexistent --shell /usr/sbin/nologin trimtab
 COPY --from=builder /opt/trimtab /opt/trimtab
+# It listens for other machines, and so starts with TLS alone (TRIMTAB_TLS_CERT and TRIMTAB_TLS_KEY name mounted files),
+# or with TRIMTAB_ALLOW_PLAINTEXT=true where the network is trusted: whoever runs it says so, not the image.
+#
 # Answers above 128 KiB would map and unmap memory each time (ten times slower to build): glibc keeps it instead
 ENV MALLOC_TRIM_THRESHOLD_=67108864 \
     MALLOC_MMAP_THRESHOLD_=33554432 \
