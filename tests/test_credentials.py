@@ -94,7 +94,22 @@ def test_certificates_mean_tls() -> None:
     pem = b"-----BEGIN X"
     assert Credentials("h:1", ca=pem).channel_credentials is not None
     assert Credentials("h:1", cert=pem, key=pem).channel_credentials is not None
+    assert Credentials("h:1", server_name="h").channel_credentials is not None
     assert Credentials("h:1").channel_credentials is None
+
+
+def test_several_addresses_go_by_the_name_of_the_server(secure: ServerProcess, folder: Path) -> None:
+    """A list of addresses is no name that a certificate could have; it is given."""
+    target = f"ipv4:{secure.listen},{secure.listen}"
+    known = {"ca": folder / "ca.pem", "token": TOKEN}
+    with trimtab.Client(target, server_name="localhost", **known) as client:
+        assert client.describe().server_version
+    for name in (None, "another"):
+        with (
+            trimtab.Client(target, server_name=name, **known) as client,
+            pytest.raises(trimtab.UnavailableError, match="Hostname Verification Check failed"),
+        ):
+            client.describe(timeout=20)
 
 
 def test_the_local_target_needs_none_of_it() -> None:
@@ -189,4 +204,4 @@ def test_the_command_says_that_a_certificate_has_another_name(monkeypatch: pytes
 
     monkeypatch.setattr(trimtab.Client, "describe", describe)
     line = failed(run("describe", "--target", "x:1", "--tls"), 3)
-    assert "its certificate is for another name: name the server with --target as there" in line
+    assert "its certificate has another name: say it as there by --target, or by --server-name" in line

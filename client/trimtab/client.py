@@ -49,6 +49,7 @@ class Caller:
         ca: Pem | None = None,
         cert: Pem | None = None,
         key: Pem | None = None,
+        server_name: str | None = None,
         token: Token | None = None,
         timeout: float = channel.DEFAULT_TIMEOUT_SECONDS,
         caller: str | None = None,
@@ -62,6 +63,7 @@ class Caller:
             tls: encrypt, and trust servers whose certificate gRPC's own list of authorities can vouch for.
             ca: certificates (a path, or PEM bytes) to trust instead; means tls=True.
             cert, key: the client's own certificate and key (likewise), where the server asks for one; mean tls=True.
+            server_name: what its certificate must say where the target does not, as with several addresses; likewise.
             token: proves who calls, where the server wants a token: the token, or what to call for it at each call.
             timeout: seconds that a call may take, retries included, where the call itself says nothing.
             caller: the name to be known by, where no token or certificate tells it; time is shared fairly by caller.
@@ -80,7 +82,9 @@ class Caller:
         self._wait_for_ready = wait_for_ready
         self._max_message_bytes = max_message_bytes
         self._metadata = (("x-trimtab-caller", caller),) if caller else ()
-        self._credentials = Credentials(target, tls=tls, ca=ca, cert=cert, key=key, token=token)
+        self._credentials = Credentials(
+            target, tls=tls, ca=ca, cert=cert, key=key, server_name=server_name, token=token
+        )
         self._options = [*channel.channel_options(max_message_bytes), *self._credentials.channel_options]
 
     def call_arguments(self, request: Request, timeout: float | None) -> dict[str, Any]:

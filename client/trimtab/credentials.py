@@ -32,6 +32,7 @@ class Credentials:
         ca: Pem | None = None,
         cert: Pem | None = None,
         key: Pem | None = None,
+        server_name: str | None = None,
         token: Token | None = None,
     ) -> None:
         """Read the files; arguments as of `Client`.
@@ -42,7 +43,8 @@ class Credentials:
         if (cert is None) != (key is None):
             raise InvalidArgumentError.of("cert" if key is None else "key", "cert and key belong together: give both")
         self._token = token
-        self.over_tls = tls or ca is not None or cert is not None
+        self._server_name = server_name
+        self.over_tls = tls or ca is not None or cert is not None or server_name is not None
         self._pems = {"ca": _read("ca", ca), "key": _read("key", key), "cert": _read("cert", cert)}
         if token is not None and not self.over_tls and not is_local(target):
             rule = f"is sent over TLS or to this machine alone, or others could read it on its way to {target}"
@@ -56,9 +58,12 @@ class Credentials:
         return grpc.ssl_channel_credentials(self._pems["ca"], self._pems["key"], self._pems["cert"])
 
     @property
-    def channel_options(self) -> list[tuple[str, int]]:
-        """A token without TLS must not take the way over an HTTP proxy, which gRPC else would even to this machine."""
-        return [("grpc.enable_http_proxy", 0)] if self._token is not None and not self.over_tls else []
+    def channel_options(self) -> list[tuple[str, str | int]]:
+        """What a channel has to know of it."""
+        # A token without TLS must not take the way over an HTTP proxy, which gRPC else would even to this machine.
+        direct = [("grpc.enable_http_proxy", 0)] if self._token is not None and not self.over_tls else []
+        named = [("grpc.default_authority", self._server_name)] if self._server_name is not None else []
+        return [*direct, *named]
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call carries; asks for the token anew, as it may have been renewed.

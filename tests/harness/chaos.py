@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from benchmarks.measuring import machine, print_table, verdict
@@ -31,7 +30,6 @@ from tests.harness.events import CERTIFICATE, FREEZE, KILL, RESTART, TOKEN, Even
 from tests.harness.fleet import Fleet, running_fleet
 from tests.harness.identity import SERVER_NAME
 from tests.harness.ledger import OUTCOME_HEADER, Entry, Ledger, Outcome, outcome_rows
-from trimtab import channel
 from trimtab.synthetic import generate_loads
 
 _FLAGS = ("--solver-threads=1",)
@@ -134,11 +132,8 @@ async def _happen(fleet: Fleet, events: Sequence[Event], dice: random.Random, se
 
 
 def _client_of(fleet: Fleet) -> trimtab.AsyncClient:
-    """A client with default retries. A list of addresses has no name to hold certificates to: gRPC is told it."""
-    usual = channel.channel_options
-    named = ("grpc.default_authority", SERVER_NAME)
-    with mock.patch.object(channel, "channel_options", lambda most: [*usual(most), named]):
-        return trimtab.AsyncClient(fleet.target, **fleet.identity.client_settings)
+    """A client with default retries."""
+    return trimtab.AsyncClient(fleet.target, server_name=SERVER_NAME, **fleet.identity.client_settings)
 
 
 async def chaos(options: Options) -> Seen:

@@ -59,7 +59,7 @@ _SAID: dict[type[errors.TrimtabError], str] = {
 }
 _HANDSHAKE_HINTS = {
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not one to trust: name who signed it with --ca",
-    "Hostname Verification": "its certificate is for another name: name the server with --target as there",
+    "Hostname Verification": "its certificate has another name: say it as there by --target, or by --server-name",
     "WRONG_VERSION_NUMBER": "it does not speak TLS: leave out --tls, --ca, --cert and --key if that is meant to be so",
     "Socket closed": "something listens there and hung up: it may want TLS (--tls or --ca), or a certificate (--cert)",
 }

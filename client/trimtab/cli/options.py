@@ -65,6 +65,7 @@ _target_options = in_order(
     click.option("--ca", metavar="FILE", type=FILE, help="Certificates to know the server by (PEM); means --tls."),
     click.option("--cert", metavar="FILE", type=FILE, help="Your certificate, where the server asks for one (PEM)."),
     click.option("--key", metavar="FILE", type=FILE, help="The private key of --cert (PEM)."),
+    click.option("--server-name", metavar="NAME", help="What the server's certificate must say, if not the target."),
     click.option("--token-file", metavar="FILE", type=FILE, help="Holds your token, where the server wants one."),
 )
 
@@ -74,7 +75,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def collected(*, token_file: Path | None, **arguments: Any) -> Any:
-        secure = {name: arguments.pop(name) for name in ("tls", "ca", "cert", "key")}
+        secure = {name: arguments.pop(name) for name in ("tls", "ca", "cert", "key", "server_name")}
         secure["token"] = None if token_file is None else functools.partial(_read_token, token_file)
         return command(secure=secure, **arguments)
 
