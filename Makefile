@@ -9,6 +9,9 @@ LOADS ?=
 # What `make bench-solvers` measures: auto (a GPU where there is one), cpu, cuda or cuda:N
 DEVICE ?= auto
 
+# Small enough to run as plain Python, without numba's compiler
+KERNEL_TESTS := tests/test_rebalance_choice.py tests/test_rebalance_examples.py tests/test_packer.py
+
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -21,7 +24,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
 .PHONY: help demo serve test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory lock audit \
-  soak chaos fuzz connections clean
+  soak chaos fuzz connections mutants coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -70,14 +73,24 @@ bench-memory: $(READY) ## the server's memory over many requests
 soak: $(READY) ## ten times the load that the service can carry, for a minute
 	@.venv/bin/python -m tests.harness.soak
 
-chaos: $(READY) ## servers killed, restarted and frozen under a client that must not notice (two minutes)
+chaos: $(READY) ## servers killed, restarted and frozen under a client that must not notice (three minutes)
 	@.venv/bin/python -m tests.harness.chaos
 
-fuzz: $(READY) ## a million requests gone wrong (a quarter of an hour)
+fuzz: $(READY) ## a million requests gone wrong (twenty minutes)
 	@.venv/bin/python -m tests.harness.fuzz
 
 connections: $(READY) ## one caller beside thousands of idle and half-open connections
 	@.venv/bin/python -m tests.harness.connections
+
+coverage: $(READY) ## lines and branches that the tests reach, kernels as plain Python (half an hour)
+	@rm -rf .cache/coverage && mkdir -p .cache/coverage
+	@.venv/bin/coverage run -m pytest -q --timeout 600 --ignore=tests/system
+	@NUMBA_DISABLE_JIT=1 .venv/bin/coverage run -m pytest -q --timeout 1200 $(KERNEL_TESTS)
+	@.venv/bin/coverage combine -q
+	@.venv/bin/python -m tests.harness.covered
+
+mutants: $(READY) ## break the code in every small way; the tests have to notice (an hour)
+	@.venv/bin/python -m tests.harness.mutants
 
 lock: $(READY) ## write deploy/locked.txt: the versions that are installed here
 	@.venv/bin/python deploy/locked.py write

@@ -43,7 +43,7 @@ class Options:
 
     seconds: float = 60.0
     kills: int = 10
-    restarts: int = 2
+    restarts: int = 6
     freezes: int = 3
     renewals: int = 2
     """Of the certificate, and of the token."""
@@ -192,7 +192,7 @@ def main() -> None:
     default = Options()
     parser.add_argument("--seconds", type=float, default=default.seconds, help="at least (default: 60)")
     parser.add_argument("--kills", type=int, default=default.kills, help="by SIGKILL (default: 10)")
-    parser.add_argument("--restarts", type=int, default=default.restarts, help="of all three in turn (default: 2)")
+    parser.add_argument("--restarts", type=int, default=default.restarts, help="of all three in turn (default: 6)")
     parser.add_argument("--freezes", type=int, default=default.freezes, help="by SIGSTOP (default: 3)")
     parser.add_argument("--renewals", type=int, default=default.renewals, help="of certificate and token (default: 2)")
     parser.add_argument("--callers", type=int, default=default.callers, help="at a time (default: 4)")
