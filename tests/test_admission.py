@@ -22,7 +22,8 @@ AnyJob = Job[Any, Any]
 def admission() -> Admission[AnyJob]:
     """A door that knows: a row takes a second."""
     made: Admission[AnyJob] = Admission(RoomLimits(rows=100, bytes=1000, seconds=1000.0))
-    made.forecast.learn([FakeProblem("lesson")], 1.0)
+    for _ in range(2):
+        made.forecast.learn([FakeProblem("lesson", 9)], 9.0)
     return made
 
 
@@ -70,17 +71,17 @@ async def test_a_deadline_that_just_fits_is_kept(admission: Admission[AnyJob]) -
 
 async def test_a_deadline_within_a_second_is_not_one_that_has_passed(admission: Admission[AnyJob]) -> None:
     """What matters is whether it can be kept."""
-    admission.forecast.learn([FakeProblem("quick")], 0.1)
+    admission.forecast.learn([FakeProblem("quick", 9)], 0.9)
     assert admission.too_late(await job(deadline=NOW + 0.5), NOW) is None
 
 
 async def test_who_is_refused_leaves_the_room_as_it_was(admission: Admission[AnyJob]) -> None:
     """Too late, too greedy, or too large."""
     admission.room.add(await job(90))
-    admission.room.add(await job(1, caller="other"))
+    admission.room.add(await job(1, caller="other", cost=600.0))
     for refused, error in (
         (await job(3, caller="late", deadline=NOW + 1), DeadlineExceededError),
-        (await job(1, caller="a", cost=950.0), OverloadedError),
+        (await job(1, cost=950.0), OverloadedError),
         (await job(95, caller="large"), OverloadedError),
     ):
         with pytest.raises(error):

@@ -49,6 +49,10 @@ class Bench:
         return task
 
 
+def void(_: object) -> None:
+    """Nothing of it."""
+
+
 async def settle() -> None:
     """Let everything that can run, run."""
     for _ in range(20):
@@ -371,9 +375,10 @@ async def test_one_by_one_skips_whoever_is_gone(bench: Bench) -> None:
 
 async def learned(bench: Bench, seconds_per_row: float) -> None:
     """Let the batcher see how long a row takes."""
-    bench.solver.on_solve = lambda: bench.clock.advance(seconds_per_row)
-    bench.solver.release()
-    await bench.submit("lesson")
+    bench.solver.on_solve = lambda: bench.clock.advance(9 * seconds_per_row)
+    bench.solver.release(2)
+    for _ in range(2):
+        await bench.submit("lesson", num_rows=9)
     bench.solver.on_solve = lambda: None
     bench.solver.batches.clear()
     bench.seen.reasons.clear()
@@ -394,9 +399,9 @@ async def test_what_waited_too_long_for_a_solve_is_not_solved(bench: Bench) -> N
     """When its turn comes there is too little time left."""
     await learned(bench, 1.0)
     await bench.busy()
-    late = bench.submit("late", num_rows=3, deadline=bench.clock.now() + 4)
+    late = bench.submit("late", deadline=bench.clock.now() + 2.5)
     await settle()
-    bench.clock.advance(2)
+    bench.solver.on_solve = lambda: bench.clock.advance(2)
     bench.solver.release(2)
     with pytest.raises(DeadlineExceededError, match="takes about"):
         await late
@@ -472,3 +477,30 @@ async def test_a_solve_that_comes_back_in_time_is_not_stuck(make_bench: Callable
     bench.clock.advance(9)
     assert not bench.batcher.stuck.is_set()
     assert (await bench.submit("b")).answer == "b"
+
+
+async def test_a_call_cancelled_as_its_batch_forms_is_dropped_and_counted(bench: Bench) -> None:
+    """In the same turn of the loop: no solve is spent on it, it is counted once, and nothing spins."""
+    first = await bench.busy()
+    gone, kept = bench.submit("gone"), bench.submit("kept")
+    await settle()
+    bench.solver.on_solve = lambda: void(gone.cancel())
+    bench.solver.release(2)
+    assert (await kept).answer == "kept"
+    await first
+    assert bench.solver.batches == [["first"], ["kept"]]
+    assert bench.seen.reasons == ["cancelled"]
+    assert bench.seen.queue[-1] == (0, 0)
+
+
+async def test_a_stuck_solve_that_fails_at_last_is_counted_once(make_bench: Callable[..., Awaitable[Bench]]) -> None:
+    """Its job was told long ago."""
+    bench = await make_bench(solve_timeout_seconds=5.0)
+    guilty = bench.submit("guilty", guilty=True)
+    await settle()
+    bench.clock.advance(6)
+    with pytest.raises(UnavailableError):
+        await guilty
+    bench.solver.release()
+    await settle()
+    assert bench.seen.reasons == ["unavailable"]

@@ -11,12 +11,13 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.gated_server import bare_stub, request, serving, settled, until
-from trimtab.cli.server_process import running_server
+from tests.gated_server import FREE, GatedPacker, bare_stub, request, serving, settled, until
+from trimtab.cli.server_process import running_server, start_server
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 from trimtab_server.clock import SystemClock
 from trimtab_server.exit_codes import ExitCode
-from trimtab_server.server import SERVICE
+from trimtab_server.server import SERVICE, Server
+from trimtab_server.settings import Settings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -83,10 +84,12 @@ async def test_draining_answers_what_was_taken_and_takes_nothing_new() -> None:
         await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
         stopping = asyncio.ensure_future(server.stop())
         await settled(lambda: stopping.done() or server._batcher._refusal is not None)
-        for late_stub in (stub, bare_stub(server)[1]):
+        another, another_stub = bare_stub(server)
+        for late_stub in (stub, another_stub):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await late_stub.Pack(request())
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        await another.close()
         packer.gate.set()
         assert (await running).packing == (await queued).packing
         await stopping
@@ -128,7 +131,7 @@ def test_sigterm_ends_a_process_in_order() -> None:
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == ExitCode.DRAINED
         events = [line["event"] for line in process.log]
-    assert events == ["serving", "draining", "stopped"]
+    assert events == ["warming up", "serving", "draining", "stopped"]
 
 
 def test_a_second_sigterm_ends_at_once() -> None:
@@ -136,6 +139,7 @@ def test_a_second_sigterm_ends_at_once() -> None:
     with running_server("--drain-grace=600", command=("-c", HANGING)) as process:
         with grpc.insecure_channel(process.listen) as channel:
             hanging = PlacementServiceStub(channel).Pack.future(HANG)
+            until(lambda: "trimtab_queue_wait_seconds_count 1.0" in process.scrape())
             waiting = PlacementServiceStub(channel).Pack.future(request())
             until(lambda: "trimtab_queue_rows 5.0" in process.scrape())
             process.process.send_signal(signal.SIGTERM)
@@ -145,7 +149,7 @@ def test_a_second_sigterm_ends_at_once() -> None:
             for call in (hanging, waiting):
                 assert call.exception(60).code() is grpc.StatusCode.UNAVAILABLE
         events = [line["event"] for line in process.log if line["event"] != "call"]
-    assert events == ["serving", "draining", "ended at once"]
+    assert events == ["warming up", "serving", "draining", "ended at once"]
 
 
 def test_a_stuck_solver_ends_the_process_for_its_supervisor() -> None:
@@ -157,7 +161,9 @@ def test_a_stuck_solver_ends_the_process_for_its_supervisor() -> None:
             assert [next(watch).status for watch in watches] == [SERVING, SERVING]
             stub = PlacementServiceStub(channel)
             assert stub.Pack(request()).packing.algorithm
-            hanging, waiting = stub.Pack.future(HANG), stub.Pack.future(request())
+            hanging = stub.Pack.future(HANG)
+            until(lambda: "trimtab_queue_wait_seconds_count 2.0" in process.scrape())
+            waiting = stub.Pack.future(request())
             assert [next(watch).status for watch in watches] == [NOT_SERVING, NOT_SERVING]
             for call in (hanging, waiting):
                 error = call.exception(60)
@@ -166,3 +172,34 @@ def test_a_stuck_solver_ends_the_process_for_its_supervisor() -> None:
         assert process.process.wait(60) == ExitCode.STUCK
         (line,) = [line for line in process.log if line["event"] == "a solve is stuck"]
     assert (line["level"], line["exit_code"], line["solve_timeout"]) == ("error", 70, 1.0)
+
+
+async def test_calls_that_come_during_the_warm_up_wait_for_it_and_are_answered() -> None:
+    """And what the warm-up takes is thought of as nobody's solve: a short deadline is kept afterwards."""
+    packer = GatedPacker()
+    packer.hold()
+    server = Server(Settings(**FREE, solve_timeout=0.05), packer=packer)  # type: ignore[arg-type]
+    starting = asyncio.ensure_future(server.start())
+    await packer.wait_begun()
+    channel, stub = bare_stub(server)
+    early = asyncio.ensure_future(stub.Pack(request()))
+    await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
+    await asyncio.sleep(0.2)  # longer than a solve may take
+    packer.gate.set()
+    await starting
+    assert (await early).execution.solve_seconds < 0.2
+    assert not server.stuck.is_set()
+    await server.stop()
+    await channel.close()
+
+
+def test_a_warm_up_that_hangs_is_ended_by_a_signal() -> None:
+    """Before it serves, nothing was promised to anybody."""
+    code = HANGING.replace("task.num_packs == 3", "len(task.whole) == 58")  # as the warm-up has
+    server = start_server(command=("-c", code))
+    try:
+        server.wait_for(event="warming up")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == ExitCode.DRAINED
+    finally:
+        server.stop()

@@ -76,6 +76,48 @@ def test_clients_that_say_nothing_do_not_keep_the_metrics_for_ever(monkeypatch: 
         endpoint.close()
 
 
+def test_clients_that_dribble_do_not_keep_the_metrics_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy they look, the time of a scrape is bounded."""
+    monkeypatch.setattr("trimtab_server.metrics_endpoint._SECONDS_A_SCRAPE", 0.5)
+    endpoint = MetricsEndpoint("127.0.0.1:0", CollectorRegistry())
+    try:
+        with socket.create_connection(("127.0.0.1", int(endpoint.address.rpartition(":")[2]))) as dribbling:
+            dribbling.settimeout(0.05)
+            ended = False
+            for _ in range(600):
+                try:
+                    dribbling.send(b"G")
+                    ended = dribbling.recv(1) == b""
+                except TimeoutError:
+                    continue
+                except OSError:
+                    ended = True
+                if ended:
+                    break
+            assert ended
+        assert scrape(endpoint.address)[0] == 200
+    finally:
+        endpoint.close()
+
+
+def test_a_thread_that_can_not_be_had_costs_one_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no more: as many may come afterwards as before."""
+    endpoint = MetricsEndpoint("127.0.0.1:0", CollectorRegistry())
+
+    def cannot(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", cannot)
+            for _ in range(40):
+                with pytest.raises((OSError, http.client.HTTPException)):
+                    scrape(endpoint.address)
+        assert scrape(endpoint.address)[0] == 200
+    finally:
+        endpoint.close()
+
+
 def test_metrics_can_be_asked_over_ipv6() -> None:
     """An address in brackets."""
     endpoint = MetricsEndpoint("[::1]:0", CollectorRegistry())

@@ -109,9 +109,23 @@ def solvers_know_only_arrays(module: Module) -> list[str]:
     ]
 
 
+_BATCHER = (
+    "batching",
+    "admission",
+    "waiting_room",
+    "demand",
+    "fair_queue",
+    "forecast",
+    "jobs",
+    "observer",
+    "device_thread",
+    "clock",
+)
+
+
 def batching_knows_no_grpc(module: Module) -> list[str]:
     """The batcher and its parts speak of jobs, not of calls."""
-    if not module.is_in(*(f"trimtab_server.{name}" for name in ("batching", "fair_queue", "jobs", "clock"))):
+    if not module.is_in(*(f"trimtab_server.{name}" for name in _BATCHER)):
         return []
     return [f"{module.name}:{found.line} imports {found.target}" for found in module.imports if found.is_of("grpc")]
 

@@ -47,33 +47,44 @@ def test_every_limit_is_named_with_its_numbers(job: Job, words: str) -> None:
     assert room.obstacle(Job("b", 40, 400, 4.0)) is None
 
 
-def test_a_job_longer_than_the_limit_is_let_into_an_empty_room() -> None:
-    """It would never fit otherwise; it does not fit behind another."""
-    assert room_with().obstacle(Job("a", cost=11.0)) is None
-    assert room_with(Job("b")).obstacle(Job("a", cost=11.0)) is not None
+def test_a_job_longer_than_half_the_limit_counts_for_half() -> None:
+    """It would hardly ever fit otherwise: it is let in when the room is half empty."""
+    assert room_with().obstacle(Job("a", cost=99.0)) is None
+    assert room_with(Job("b", cost=5.0)).obstacle(Job("a", cost=99.0)) is None
+    words = "5.1 seconds of work wait, 5 more would pass max_queue_seconds = 10"
+    assert room_with(Job("b", cost=2.5), Job("b", cost=2.6)).obstacle(Job("a", cost=99.0)) == words
+    assert room_with(Job("b", cost=99.0)).seconds == 5.0
 
 
-def test_a_caller_alone_may_use_all_the_seconds_and_no_more_than_its_share_among_others() -> None:
-    """Ten seconds alone; with three others of equal weight two and a half; its first job always."""
+def test_a_caller_may_have_waiting_what_others_leave_and_its_first_job_always() -> None:
+    """Others let three quarters be solved: a quarter of the ten seconds; alone all of them."""
     room = room_with(*(Job("a", cost=1.0) for _ in range(9)))
     assert room.greed(Job("a", cost=1.0)) is None
     assert room.greed(Job("a", cost=1.1)) is not None
-    room = room_with(Job("a", cost=2.0), *(Job(name) for name in "bcd"))
+    room = room_with(Job("a", cost=2.0), *(Job(name, cost=2.5) for name in "bcd"))
     assert room.greed(Job("a", cost=0.5)) is None
     assert room.greed(Job("a", cost=0.6)) == (
         "2 seconds of this caller's work wait, 0.6 more would pass 2.5, its share of max_queue_seconds = 10"
     )
     assert room.greed(Job("new", cost=9.0)) is None
+    assert room.greed(Job("a", cost=0.6, priority=LOW)) is None  # another line of the same caller
 
 
-def test_shares_go_by_weight_and_only_among_those_who_came_lately() -> None:
-    """Low counts an eighth of normal; who has not come for max_queue_seconds is no longer reckoned with."""
-    room = room_with(Job("a", cost=1.0, priority=LOW), Job("b"))
-    assert room.greed(Job("a", cost=0.2, priority=LOW)) is not None  # 10 / 9 seconds
-    assert room.greed(Job("a", cost=0.2)) is None  # another line of the same caller
-    assert room.greed(Job("a", cost=0.2, priority=LOW, admitted=10.0)) is not None
-    room.add(Job("a", cost=1.0, priority=LOW, admitted=10.0))
-    assert room.greed(Job("a", cost=0.2, priority=LOW, admitted=10.1)) is None  # b is forgotten
+def test_who_has_left_is_no_longer_reckoned_with() -> None:
+    """Jobs that are taken free what their caller may have waiting."""
+    room = room_with(*(Job("a", cost=3.0) for _ in range(3)), Job("b", cost=5.0))
+    assert room.greed(Job("a", cost=1.0)) is not None
+    (first,) = room.first(1)
+    room.take(first)
+    assert room.greed(Job("a", cost=1.0, admitted=30.0)) is None
+
+
+def test_the_search_for_rivals_is_bounded() -> None:
+    """A flood of tiny jobs is not walked through to make room for a large one."""
+    flood = [Job("flood") for _ in range(100)]
+    assert room_with(*flood).rivals(Job("new", 40)) == flood[:59:-1]
+    limits = RoomLimits(rows=200, bytes=1000, seconds=10.0)
+    assert room_with(*flood, *(Job("flood") for _ in range(100)), limits=limits).rivals(Job("new", 80)) == []
 
 
 def test_the_newest_jobs_of_who_holds_most_make_room() -> None:

@@ -101,6 +101,8 @@ def _read(name: str, pem: Pem | None) -> bytes | None:
         return None
     if isinstance(pem, bytes):
         return _pem(name, pem, "these bytes are")
+    if _PEM_BEGIN.decode() in str(pem):  # no path, but what it holds; a key must not end up in a message
+        return str(pem).encode()
     try:
         return _pem(name, Path(pem).read_bytes(), f"{pem} is")
     except OSError as error:

@@ -66,10 +66,9 @@ class DeadlineExceededError(TrimtabError):
 
     reason = "expired"
 
-    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+    def __init__(self, message: str, *, reason: str = "expired") -> None:
+        self.reason = reason
         super().__init__(message)
-        if hopeless:  # refused at once: no solve was spent on it
-            self.reason = "hopeless"
 
 
 class UnavailableError(TrimtabError):

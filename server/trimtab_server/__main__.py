@@ -49,7 +49,8 @@ def main() -> None:
         sink.drain()
         print(f"trimtab-server: {error}", file=sys.stderr)  # noqa: T201  # said to whoever started it
         sys.exit(ExitCode.FAILED)
-    sink.drain()
+    finally:
+        sink.drain()
     if ended.by_force:
         os._exit(ended.code)
     sys.exit(ended.code)
@@ -73,6 +74,8 @@ class Ended:
 async def serve(settings: Settings, sink: LogSink) -> Ended:
     """Build the server, serve until SIGTERM or SIGINT, drain; a second signal ends at once, as does a stuck solve.
 
+    A signal before it serves ends it at once too: nothing was promised to anybody.
+
     Raises:
         DeviceError: the device asked for is not there.
         BrokenFileError: a file that a setting names can't be used.
@@ -87,7 +90,16 @@ async def serve(settings: Settings, sink: LogSink) -> Ended:
         )
     server = Server(settings)
     sink.on_lost = server.log_line_lost
-    await server.start()
+    try:
+        await _first(server.start(), stopping.wait())
+        code = await _end_of(server, settings, stopping, hurried) if not stopping.is_set() else ExitCode.DRAINED
+    finally:
+        await server.abandon()
+    return Ended(code, server.is_device_busy)
+
+
+async def _end_of(server: Server, settings: Settings, stopping: asyncio.Event, hurried: asyncio.Event) -> ExitCode:
+    """Serve until something ends it; whoever calls this abandons the server then."""
     log.info(
         "serving",
         version=__version__,
@@ -96,23 +108,15 @@ async def serve(settings: Settings, sink: LogSink) -> Ended:
         solver=server.solver,
         device=server.device,
     )
-    code = await _end_of(server, settings, stopping, hurried)
-    return Ended(code, server.is_device_busy)
-
-
-async def _end_of(server: Server, settings: Settings, stopping: asyncio.Event, hurried: asyncio.Event) -> ExitCode:
-    """Wait for whatever ends the server, and end it."""
     await _first(stopping.wait(), server.stuck.wait())
     if not server.stuck.is_set():
         log.info("draining", pause_seconds=settings.drain_pause, grace_seconds=settings.drain_grace)
         await _first(server.stop(), hurried.wait(), server.stuck.wait())
     if server.stuck.is_set():
         log.error("a solve is stuck", solve_timeout=settings.solve_timeout, exit_code=int(ExitCode.STUCK))
-        await server.abandon()
         return ExitCode.STUCK
     if hurried.is_set():
         log.warning("ended at once", exit_code=int(ExitCode.HURRIED))
-        await server.abandon()
         return ExitCode.HURRIED
     log.info("stopped")
     return ExitCode.DRAINED

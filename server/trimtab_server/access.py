@@ -58,7 +58,7 @@ class Access:
         """
         metadata = context.invocation_metadata() or ()
         if self._callers is None:
-            return Caller(_certified_name(context) or _claimed_name(metadata) or _peer(context))
+            return Caller(_printable(_certified_name(context)) or _claimed_name(metadata) or _peer(context))
         entry = _listed(self._callers.current, metadata, context)
         return Caller(entry.name, entry.rpcs)
 
@@ -88,7 +88,9 @@ def _listed(callers: Callers, metadata: Any, context: Context) -> Entry:
             raise UnauthenticatedError("who calls? Send metadata 'authorization: Bearer TOKEN' or a client certificate")
         entry = callers.by_certificate(name)
         if entry is None:
-            raise UnauthenticatedError(f"the client certificate's name {name} is not one of the callers of this server")
+            raise UnauthenticatedError(
+                f"the client certificate's name {_printable(name)} is not one of the callers of this server"
+            )
         return entry
     scheme, _, token = str(given[0]).partition(" ")
     if len(given) > 1 or scheme.lower() != _SCHEME:
@@ -108,7 +110,7 @@ def _certified_name(context: Context) -> str:
     for key in ("x509_common_name", "x509_subject_alternative_name"):
         names = shown.get(key)
         if names and names[0]:
-            return _printable(names[0].decode(errors="replace"))
+            return str(names[0].decode(errors="replace"))
     return ""
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
-_ADDRESS = re.compile(r"^(?:unix:.+|\[[0-9a-fA-F:]+\]:\d{1,5}|[^:\[\]/\s]+:\d{1,5})$")
+_ADDRESS = re.compile(r"(?:unix:.+|\[[0-9a-fA-F:]+\]:\d{1,5}|[^:\[\]/\s]+:\d{1,5})")
 _MAX_PORT = 65535
 
 
@@ -15,7 +14,7 @@ def address(value: str) -> str:
     Raises:
         ValueError: says what it must be.
     """
-    if not _ADDRESS.match(value):
+    if not _ADDRESS.fullmatch(value):
         raise ValueError("must be HOST:PORT, as 127.0.0.1:50051")
     if not value.startswith("unix:") and int(value.rpartition(":")[2]) > _MAX_PORT:
         raise ValueError(f"the port must be at most {_MAX_PORT}")
@@ -31,14 +30,3 @@ def tcp_address(value: str) -> str:
     if value.startswith("unix:"):
         raise ValueError("must be HOST:PORT, as 127.0.0.1:9095")
     return address(value)
-
-
-def is_local(value: str) -> bool:
-    """Whether only this machine can reach an address. A name other than localhost may be anything."""
-    if value.startswith("unix:"):
-        return True
-    host = value.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -56,7 +56,7 @@ class Admission(Generic[JobT]):
             return None
         self.forecast.doubt(job.problem)
         message = f"the deadline comes in {left:.3g} s, and solving this takes about {needed:.3g} s"
-        return DeadlineExceededError(message, hopeless=True)
+        return DeadlineExceededError(message, reason="hopeless")
 
     def full(self, why: str) -> OverloadedError:
         """The error of a job for which there is no room, with the time after which there should be."""

@@ -170,7 +170,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
             job.reply.set_exception(error)
 
     def _fail_all(self, make_error: Callable[[], Exception]) -> None:
-        """Whatever waits or is being solved ends with this error, each with one of its own."""
+        """Whatever waits or is being solved ends with an error."""
         lost = [job for job in self._in_hand if not job.reply.done()]
         while self._room:
             (job,) = self._room.first(1)
@@ -220,6 +220,9 @@ class Batcher(Generic[ProblemT, AnswerT]):
         limits = self._limits
         rows, seconds, end = 0, 0.0, math.inf
         for job in self._room.first(_SCAN * limits.max_batch_requests):
+            if job.reply.done():  # cancelled in this very moment
+                self._abandon(job)
+                continue
             late = self._admission.too_late(job, now)
             if late is not None:
                 self._room.discard(job)
@@ -282,8 +285,8 @@ class Batcher(Generic[ProblemT, AnswerT]):
                 else:
                     await self._solve_batch([job])
             return
-        self._observer.rejected(InternalError.reason)
-        self._fail(batch[0], error)
+        if not batch[0].reply.done():
+            self._refuse(batch[0], error)
 
 
 def _same(error: Exception) -> Exception:

@@ -1,4 +1,4 @@
-"""Around every call: who calls, counting, timing, logging, errors to statuses. The one interceptor; it decides nothing.
+"""Around every call: who calls (`access` decides), counting, timing, logging, errors to statuses. The one interceptor.
 
 The request of a call is received in here and not by gRPC, which would do it before anybody has asked who calls: of a
 stranger's request nothing is read, and nobody can hold a call open by never sending one. On the wire a method that
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 import traceback
 import uuid
@@ -171,10 +172,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except asyncio.CancelledError:
             if not late:
                 raise
-            self._metrics.rejected("not_received")
-            raise DeadlineExceededError(
-                f"the request did not arrive within this server's receive_timeout = {self._receive_timeout:g} s"
-            ) from None
+            if sys.version_info >= (3, 11):
+                task.uncancel()
+            rule = f"the request did not arrive within this server's receive_timeout = {self._receive_timeout:g} s"
+            error = DeadlineExceededError(rule, reason="not_received")
+            self._metrics.rejected(error.reason)
+            raise error from None
         finally:
             timer.cancel()
 

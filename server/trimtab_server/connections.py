@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+
 import grpc.aio
 import structlog
 
-from trimtab_server import addresses
+from trimtab.credentials import is_local
 from trimtab_server.settings import Settings
 from trimtab_server.tls import Material, server_credentials
 from trimtab_server.watched import Watched
@@ -13,6 +15,8 @@ from trimtab_server.watched import Watched
 log = structlog.get_logger()
 
 _HANDSHAKE_MS = 10_000
+_OTHER_FILES = 256
+"""Files that a server holds beside its connections: libraries, pipes, scrapes."""
 _MOST = (1 << 31) - 2  # gRPC takes 32 bits, and aborts the process on the largest number of connections
 
 
@@ -54,6 +58,18 @@ def _ages(settings: Settings) -> list[tuple[str, int]]:
     return [*given, ("grpc.max_connection_age_grace_ms", round(settings.max_connection_age_grace * 1000))]
 
 
+def allow_open_files(connections: int) -> None:
+    """Raise the limit of open files as far as it goes, and warn where that is too little for the connections."""
+    wanted = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("few open files", allowed=allowed, max_connections=connections, help="raise ulimit -n, or lower it")
+
+
 def listen_on(server: grpc.aio.Server, listen: str, tls: Watched[Material] | None) -> str:
     """Have a server listen; the address, with the port that it got.
 
@@ -68,6 +84,6 @@ def listen_on(server: grpc.aio.Server, listen: str, tls: Watched[Material] | Non
         raise OSError(
             f"--listen {listen}: can't listen there: the address must be one of this machine, and free"
         ) from None
-    if tls is None and not addresses.is_local(listen):
+    if tls is None and not is_local(listen):
         log.warning("no TLS", listen=listen, means="anyone on the way can read and alter what is said, tokens too")
     return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"

@@ -67,7 +67,7 @@ class Metrics:
         )
         self.rejections = Counter(
             "trimtab_rejected_total",
-            "Requests that ended without an answer, by reason.",
+            "Requests that were not solved, by reason; calls that end while they are solved are among those handled.",
             ("reason",),
             registry=registry,
         )

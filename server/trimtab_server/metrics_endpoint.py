@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -11,13 +13,15 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 _MOST_CONNECTIONS = 32
-_SECONDS_TO_ASK = 10.0
+_SECONDS_OF_SILENCE = 10.0
+_SECONDS_A_SCRAPE = 30.0
+_SECONDS_WITHOUT_FILES = 0.1
 
 
 class _Handler(WSGIRequestHandler):
     """One request; a client that says nothing or reads nothing is left after a while."""
 
-    timeout = _SECONDS_TO_ASK
+    timeout = _SECONDS_OF_SILENCE
 
     def log_message(self, *_: Any) -> None:
         """Scrapes are not worth a line."""
@@ -39,6 +43,7 @@ class _Endpoint(ThreadingMixIn, WSGIServer):
 
     def __init__(self, address: tuple[str, int], handler: Any) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._ends: dict[Any, float] = {}
         self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         super().__init__(address, handler)
 
@@ -55,14 +60,38 @@ class _Endpoint(ThreadingMixIn, WSGIServer):
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        self._ends[request] = time.monotonic() + _SECONDS_A_SCRAPE
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread to be had
+            self._forget(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """As the base does, and give the thread back."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._forget(request)
+
+    def _forget(self, request: Any) -> None:
+        self._ends.pop(request, None)
+        self._free.release()
+
+    def get_request(self) -> Any:
+        """The next connection; where there are no file descriptors left, after a while."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_SECONDS_WITHOUT_FILES)
+            raise
+
+    def service_actions(self) -> None:
+        """Between connections: end those that took too long, however busy they look."""
+        now = time.monotonic()
+        for request in [request for request, end in list(self._ends.items()) if end < now]:
+            with suppress(OSError):  # it has ended by itself
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: Any) -> None:
         """Nothing: the base would print a traceback, and the next scrape tells."""

@@ -18,7 +18,7 @@ from trimtab_server.access import Access, watch_callers
 from trimtab_server.batching import Batcher
 from trimtab_server.calls import CallInterceptor
 from trimtab_server.clock import Clock, SystemClock
-from trimtab_server.connections import grpc_options, listen_on
+from trimtab_server.connections import allow_open_files, grpc_options, listen_on
 from trimtab_server.device_thread import DeviceThread
 from trimtab_server.devices import make_packer, with_fallback
 from trimtab_server.engine import AnyAnswer, AnyProblem, Engine
@@ -112,7 +112,7 @@ class Server:
         return server
 
     async def start(self) -> None:
-        """Listen, warm up, then say SERVING.
+        """Listen, warm up, then say SERVING; one that fails or is cancelled has to be abandoned.
 
         Raises:
             OSError: an address can't be listened on.
@@ -120,10 +120,12 @@ class Server:
         await self._health.set(SERVICE, _NOT_SERVING)
         self._endpoint = MetricsEndpoint(self._settings.metrics_listen, self.registry)
         self.metrics_address = self._endpoint.address
+        allow_open_files(self._settings.max_connections)
         self.address = listen_on(self._grpc, self._settings.listen, self._tls)
-        self._batcher.start()
         await self._grpc.start()
+        log.info("warming up", listen=self.address, metrics=self.metrics_address)
         await self._device_thread.run(self._engine.warm_up)
+        self._batcher.start()  # what came meanwhile has waited, so that no solve is thought to take what a warm-up does
         await self._health.set(SERVICE, self._ready)  # the warm-up may have lost the device
 
     def _fell_back(self, reason: str) -> None:
@@ -166,7 +168,8 @@ class Server:
         await self._batcher.stop()
         await self._grpc.stop(_SENDING_SECONDS)
         if self._endpoint is not None:
-            self._endpoint.close()
+            await asyncio.to_thread(self._endpoint.close)
+            self._endpoint = None
         self._device_thread.close()
 
     @property

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, NoDecode, SettingsConfigDict
 
 from trimtab.channel import MAX_MESSAGE_BYTES
+from trimtab.credentials import is_local
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.version import __version__
 from trimtab_server import addresses
@@ -187,7 +188,7 @@ class Settings(BaseSettings):
             raise ValueError("--tls-cert and --tls-key belong together: give both, or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
-        if self.tls_cert is None and not self.allow_plaintext and not addresses.is_local(self.listen):
+        if self.tls_cert is None and not self.allow_plaintext and not is_local(self.listen):
             raise ValueError(
                 f"--listen {self.listen} is reached from other machines, where anyone on the way could read and alter "
                 "what is said: give --tls-cert and --tls-key, or --allow-plaintext where the network is trusted"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from trimtab_server.settings import Settings
@@ -39,7 +40,7 @@ def read_material(files: Sequence[File]) -> Material:
     chain = _certificates(cert)
     for ca in client_ca:
         _certificates(ca)
-    if _public_key_of(key) != chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+    if _public_key_of(key) != _certified_key(cert, chain[0]):
         raise key.broken(f"is not the key of the certificate in {cert.path}")
     expires = min(each.not_valid_after_utc for each in chain).timestamp()
     return Material(cert.content, key.content, client_ca[0].content if client_ca else None, expires)
@@ -85,6 +86,13 @@ def _certificates(file: File) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(file.content)
     except ValueError:
         raise file.broken("must hold certificates in PEM form") from None
+
+
+def _certified_key(file: File, certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        raise file.broken("certifies a key of a kind that is not supported") from None
 
 
 def _public_key_of(file: File) -> bytes:

@@ -4,19 +4,22 @@ A queue that refuses whoever comes when it is full belongs to the caller who sen
 the most of a full queue makes room instead (longest queue drop: Suter, Lakshman, Stiliadis and Choudhury, 1998): its
 newest jobs are turned out, as long as it then still holds no less than the newcomer's caller would.
 
-Nor may a caller have more waiting than its turns will take care of in `max_queue_seconds`: when four others came
-lately, a fifth of that.
+Nor may a caller have more waiting than its turns will take care of in `max_queue_seconds`: where others keep the solver
+busy for two thirds of the time, a third of that.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from sortedcontainers import SortedList
 
+from trimtab_server.demand import Demand
 from trimtab_server.fair_queue import FairQueue, Priority, Queued
+
+_MOST_RIVALS = 64
+"""Jobs that are looked at to make room for one: a flood of small ones must not hold up the event loop."""
 
 
 @dataclass(frozen=True)
@@ -56,40 +59,15 @@ class _Held(Generic[JobT]):
     seconds: dict[Priority, float] = field(default_factory=lambda: dict.fromkeys(Priority, 0.0))
 
 
-class _Regulars:
-    """Who came lately: with whom a caller has to share."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._came: OrderedDict[tuple[str, Priority], float] = OrderedDict()
-        self._weight = 0
-
-    def came(self, caller: str, priority: Priority, now: float) -> None:
-        """A caller's job was let in."""
-        line = (caller, priority)
-        if line not in self._came:
-            self._weight += priority.value
-        self._came[line] = now
-        self._came.move_to_end(line)
-
-    def share(self, caller: str, priority: Priority, now: float) -> float:
-        """The part of the solver that a caller's line can count on."""
-        while self._came and next(iter(self._came.values())) < now - self._seconds:
-            (_, gone), _ = self._came.popitem(last=False)
-            self._weight -= gone.value
-        others = self._weight - (priority.value if (caller, priority) in self._came else 0)
-        return priority.value / (priority.value + others)
-
-
 class WaitingRoom(Generic[JobT]):
-    """Jobs that wait. Every operation costs the logarithm of the jobs and callers there."""
+    """Jobs that wait. Every operation costs the logarithm of the jobs and callers there; `rivals` at some more."""
 
     def __init__(self, limits: RoomLimits) -> None:
         self._limits = limits
         self._queue: FairQueue[JobT] = FairQueue()
         self._held: dict[str, _Held[JobT]] = {}
         self._callers: SortedList = SortedList()  # (share, caller)
-        self._regulars = _Regulars(limits.seconds)
+        self._demand = Demand(limits.seconds)
         self.rows = self.bytes = 0
         self.seconds = 0.0
 
@@ -107,9 +85,8 @@ class WaitingRoom(Generic[JobT]):
             return f"{self.rows} layers wait, {job.num_rows} more would pass max_queue_rows = {limits.rows}"
         if self.bytes + job.num_bytes > limits.bytes:
             return f"{self.bytes} bytes wait, {job.num_bytes} more would pass max_queue_bytes = {limits.bytes}"
-        # where nothing waits, a job longer than the limit is let in: it would never fit otherwise
-        if self._queue and self.seconds + job.cost > limits.seconds:
-            waits = f"{self.seconds:.3g} seconds of work wait, {job.cost:.3g} more"
+        if self.seconds + self._seconds(job) > limits.seconds:
+            waits = f"{self.seconds:.3g} seconds of work wait, {self._seconds(job):.3g} more"
             return f"{waits} would pass max_queue_seconds = {limits.seconds:g}"
         return None
 
@@ -119,10 +96,12 @@ class WaitingRoom(Generic[JobT]):
         seconds = held.seconds[job.priority] if held else 0.0
         if seconds == 0:
             return None
-        allowed = self._limits.seconds * self._regulars.share(job.caller, job.priority, job.admitted)
-        if seconds + job.cost <= allowed:
+        allowed = self._limits.seconds * self._demand.share(job.caller, job.priority, job.admitted)
+        if seconds + self._seconds(job) <= allowed:
             return None
-        waits = f"{seconds:.3g} seconds of this caller's work wait, {job.cost:.3g} more would pass {allowed:.3g}"
+        waits = (
+            f"{seconds:.3g} seconds of this caller's work wait, {self._seconds(job):.3g} more would pass {allowed:.3g}"
+        )
         return f"{waits}, its share of max_queue_seconds = {self._limits.seconds:g}"
 
     def rivals(self, job: JobT) -> list[JobT]:
@@ -134,16 +113,16 @@ class WaitingRoom(Generic[JobT]):
             return []
         share, caller = self._callers[-1]
         own = self._held.get(job.caller, _Held()).share + self._share(job)
-        rows, size, seconds = self.rows + job.num_rows, self.bytes + job.num_bytes, self.seconds + job.cost
+        rows, size, seconds = self.rows + job.num_rows, self.bytes + job.num_bytes, self.seconds + self._seconds(job)
         found: list[JobT] = []
         limits = self._limits
         for jobs in self._held[caller].jobs.values():
             for rival in reversed(jobs.values()):
                 share -= self._share(rival)
-                if share < own:
+                if share < own or len(found) == _MOST_RIVALS:
                     return []
                 found.append(rival)
-                rows, size, seconds = rows - rival.num_rows, size - rival.num_bytes, seconds - rival.cost
+                rows, size, seconds = rows - rival.num_rows, size - rival.num_bytes, seconds - self._seconds(rival)
                 if rows <= limits.rows and size <= limits.bytes and seconds <= limits.seconds:
                     return found
         return []
@@ -152,7 +131,7 @@ class WaitingRoom(Generic[JobT]):
         """Let a job in, at the end of its caller's line."""
         self._queue.add(job)
         self._held.setdefault(job.caller, _Held()).jobs[job.priority][id(job)] = job
-        self._regulars.came(job.caller, job.priority, job.admitted)
+        self._demand.came(job.caller, job.priority, job.cost, job.admitted)
         self._count(job, 1)
 
     def take(self, job: JobT) -> None:
@@ -174,11 +153,12 @@ class WaitingRoom(Generic[JobT]):
     def _count(self, job: JobT, sign: int) -> None:
         self.rows += sign * job.num_rows
         self.bytes += sign * job.num_bytes
-        self.seconds = self.seconds + sign * job.cost if self._queue else 0.0  # no rounding is carried along
+        seconds = sign * self._seconds(job)
+        self.seconds = self.seconds + seconds if self._queue else 0.0  # no rounding is carried along
         held = self._held[job.caller]
         self._callers.discard((held.share, job.caller))
         held.share += sign * self._share(job)
-        held.seconds[job.priority] = held.seconds[job.priority] + sign * job.cost if held.jobs[job.priority] else 0.0
+        held.seconds[job.priority] = held.seconds[job.priority] + seconds if held.jobs[job.priority] else 0.0
         if any(held.jobs.values()):
             self._callers.add((held.share, job.caller))
         else:
@@ -187,4 +167,8 @@ class WaitingRoom(Generic[JobT]):
     def _share(self, job: JobT) -> float:
         """The part of the room that a job takes: of the limit that it is nearest to."""
         limits = self._limits
-        return max(job.num_rows / limits.rows, job.num_bytes / limits.bytes, job.cost / limits.seconds)
+        return max(job.num_rows / limits.rows, job.num_bytes / limits.bytes, self._seconds(job) / limits.seconds)
+
+    def _seconds(self, job: JobT) -> float:
+        """What a job counts for. One longer than half the limit counts for half: it would hardly ever fit otherwise."""
+        return min(job.cost, self._limits.seconds / 2)

@@ -13,10 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from benchmarks.measuring import machine, print_table, verdict
 from cosmic_ray.work_db import WorkDB, use_db
@@ -101,7 +101,7 @@ def run_mutants(name: str, folder: Path) -> Fate:
             check=False,
         )
         if result.returncode:
-            sys.exit(f"{' '.join(step)} failed:\n{result.stdout[-3000:]}{result.stderr[-3000:]}")
+            raise RuntimeError(f"{' '.join(step)} failed:\n{result.stdout[-3000:]}{result.stderr[-3000:]}")
     with use_db(str(session), WorkDB.Mode.open) as database:
         results = [
             (item, result)
@@ -114,28 +114,20 @@ def run_mutants(name: str, folder: Path) -> Fate:
 
 def run_all(names: list[str]) -> list[Fate]:
     """Every module, as many at a time as there are processors."""
-    waiting: SimpleQueue[str] = SimpleQueue()
-    for name in names:
-        waiting.put(name)
-    fates: list[Fate] = []
+    free: SimpleQueue[Path] = SimpleQueue()
+    processors = os.cpu_count() or 1
+    for number in range(processors):
+        free.put(copy_of_the_tree(number))
 
-    def work(number: int) -> None:
-        folder = copy_of_the_tree(number)
-        while True:
-            try:
-                name = waiting.get_nowait()
-            except Empty:
-                return
-            fate = run_mutants(name, folder)
-            fates.append(fate)
-            print(f"{name}: {fate.mutants} mutants, {len(fate.survivors)} survive", file=sys.stderr, flush=True)
+    def work(name: str) -> Fate:
+        folder = free.get()
+        fate = run_mutants(name, folder)
+        free.put(folder)
+        print(f"{name}: {fate.mutants} mutants, {len(fate.survivors)} survive", file=sys.stderr, flush=True)
+        return fate
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(os.cpu_count() or 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sorted(fates, key=lambda fate: names.index(fate.name))
+    with ThreadPoolExecutor(processors) as pool:
+        return list(pool.map(work, names))
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ class RebalanceProblem:
     @property
     def kind(self) -> Hashable:
         """Problems of equal kind take about equally long a row."""
-        return (self.share_key, self.options.target_gap)
+        return (self.share_key, self.options.effort)
 
 
 @dataclass(frozen=True, eq=False)

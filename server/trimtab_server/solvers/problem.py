@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -14,6 +15,8 @@ from trimtab_server.solvers.numbers import Integers
 
 ALGORITHM = "restart-packer/2"
 """Name and revision; the revision changes when any answer changes."""
+_SMALLEST_GAP = 1e-9
+"""Of two placements of integers that fit: smaller ones ask for the same search."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class PackOptions:
     seed: int = 0
     refine: bool = True
     target_gap: float = 1e-4
+
+    @property
+    def effort(self) -> int:
+        """How far a search has to go, roughly: the power of ten of `target_gap`."""
+        return round(math.log10(max(self.target_gap, _SMALLEST_GAP)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +69,7 @@ class PackProblem:
     @property
     def kind(self) -> Hashable:
         """Problems of equal kind take about equally long a row."""
-        return (self.share_key, self.options.target_gap)
+        return (self.share_key, self.options.effort)
 
 
 @dataclass(frozen=True, eq=False)
