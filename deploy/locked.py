@@ -4,6 +4,7 @@ Run: python deploy/locked.py write | check | audit
 
 `write` makes locked.txt of what is installed, `check` says where what is installed differs, `audit` asks pip-audit
 about the list. Its data is on the network: where that can't be reached, the list is only checked, and that is said.
+Ends with 1 where something differs or is vulnerable.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ def audit() -> str | None:
         [*command, f"--requirement={LOCKED}"], capture_output=True, text=True, check=False
     )
     said = result.stdout + result.stderr
-    if "could not be audited" in said or "Error" in said:
-        return None
-    return said if result.returncode else ""
+    if re.search(r"^Found \d+ known vulnerabilit", said, re.MULTILINE):
+        return said
+    return None if result.returncode or "could not be audited" in said else ""
 
 
 def main() -> int:
@@ -85,7 +86,7 @@ def main() -> int:
         print("NOT AUDITED: the data of pip-audit can't be reached from here; run this where it can")
         return bool(differ)
     print(found or "no known vulnerabilities")
-    return bool(found)
+    return bool(found or differ)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from tests.gated_server import GatedPacker
-from tests.secure import channel_to, refusal, request, sample, serving, settled
+from tests.gated_server import GatedPacker, settled
+from tests.secure import channel_to, refusal, request, sample, serving
 from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 from trimtab_server.connections import grpc_options

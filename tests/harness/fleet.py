@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,14 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.harness.identity import Identity
+from tests.system.tools import free_port
 from trimtab.cli.server_process import ServerProcess, start_server
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Member:
