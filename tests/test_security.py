@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
 import trimtab
+from tests.gated_server import settled
 from tests.secure import (
     OTHER_TOKEN,
     TOKEN,
@@ -36,7 +37,6 @@ from tests.secure import (
     request,
     sample,
     serving,
-    settled,
 )
 from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab.v1 import placement_pb2 as pb
