@@ -1,6 +1,6 @@
 """A million requests gone wrong: each has to be answered, or refused by name, at once.
 
-Run: python -m tests.harness.fuzz [--count N] [--seed N] [--channels N] [--in-flight N]
+Run: python -m tests.harness.fuzz [--count N] [--seed N] [--skip N] [--channels N] [--in-flight N]
 
 Repeat a failure with its seed: the nth request of a seed is always the same. The bytes that failed are saved.
 """
@@ -47,6 +47,8 @@ class Options:
 
     count: int = 1_000_000
     seed: int = 1
+    skip: int = 0
+    """Requests of the seed that are made and not sent: to come quickly to where something happened."""
     channels: int = 2
     in_flight: int = 192
     structured: float = 0.15
@@ -82,6 +84,8 @@ class Fuzzer:
 
     async def run(self, target: str) -> None:
         """All of it."""
+        for _ in range(self._options.skip):
+            self._mutator.next()
         begin = time.perf_counter()
         settings = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         channels = [grpc.aio.insecure_channel(target, settings) for _ in range(self._options.channels)]
@@ -179,6 +183,7 @@ def main() -> None:
     default = Options()
     parser.add_argument("--count", type=int, default=default.count, help="requests (default: 1000000)")
     parser.add_argument("--seed", type=int, default=default.seed, help="of the mutations (default: 1)")
+    parser.add_argument("--skip", type=int, default=default.skip, help="requests of the seed to leave out at first")
     parser.add_argument("--channels", type=int, default=default.channels, help="connections (default: 2)")
     parser.add_argument("--in-flight", type=int, default=default.in_flight, help="at a time (default: 192)")
     parser.add_argument("--structured", type=float, default=default.structured, help="share of wild values")
