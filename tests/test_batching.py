@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -504,3 +504,88 @@ async def test_a_stuck_solve_that_fails_at_last_is_counted_once(make_bench: Call
     bench.solver.release()
     await settle()
     assert bench.seen.reasons == ["unavailable"]
+
+
+@pytest.mark.parametrize(("between", "joins"), [(14, True), (15, False)])
+async def test_only_so_far_is_a_queue_of_unlike_jobs_looked_through(
+    make_bench: Callable[..., Awaitable[Bench]], between: int, joins: bool
+) -> None:
+    """Eight jobs for each that a batch may hold: a long queue must not hold up the loop."""
+    bench = await make_bench(max_batch_requests=2)
+    await bench.busy()
+    for name, key in (("leader", 1), *((f"unlike {i}", 2) for i in range(between)), ("like", 1)):
+        bench.submit(name, share_key=key)
+    await settle()
+    bench.solver.release(2)
+    await settle()
+    assert bench.solver.batches[1] == (["leader", "like"] if joins else ["leader"])
+
+
+async def test_a_batch_is_exactly_what_the_cap_allows(bench: Bench) -> None:
+    """One row more is one too many."""
+    await bench.busy()
+    for name, rows in (("b", 4), ("c", 4), ("d", 3)):
+        bench.submit(name, num_rows=rows)
+    await settle()
+    bench.solver.release(2)
+    await settle()
+    assert bench.solver.batches[1:] == [["b", "c"], ["d"]]
+
+
+async def test_long_waits_and_solves_are_told_in_full(bench: Bench) -> None:
+    """However long after the clock began."""
+    first = await bench.busy()
+    second = bench.submit("b")
+    await settle()
+    bench.solver.on_solve = lambda: bench.clock.advance(1500)
+    bench.solver.release(2)
+    assert (await first).solve_seconds == 1500
+    solved = await second
+    assert (solved.queue_seconds, solved.solve_seconds) == (1500, 1500)
+
+
+@pytest.mark.parametrize(("passed", "reason"), [(0, "cancelled"), (4.5, "cancelled"), (5, "expired"), (7, "expired")])
+async def test_who_gives_up_is_counted_by_its_deadline(bench: Bench, passed: float, reason: str) -> None:
+    """Cancelled before it, expired from then on."""
+    await bench.busy()
+    task = bench.submit("gone", deadline=bench.clock.now() + 5)
+    await settle()
+    bench.clock.advance(passed)
+    task.cancel()
+    await settle()
+    assert bench.seen.reasons == [reason]
+
+
+async def test_a_batch_that_is_more_than_full_does_not_wait_for_others(
+    make_bench: Callable[..., Awaitable[Bench]],
+) -> None:
+    """Though an idle device waits for more in general."""
+    bench = await make_bench(max_queue_delay_seconds=5.0)
+    bench.submit("huge", num_rows=50)
+    await settle()
+    assert bench.solver.batches == [["huge"]]
+    bench.solver.release()
+    await settle()
+    for i in range(9):
+        bench.submit(f"{i}")
+    await settle()
+    assert [len(batch) for batch in bench.solver.batches[1:]] == [8]
+
+
+async def test_a_batcher_that_stopped_works_no_more(bench: Bench) -> None:
+    """Its task has ended, and what comes is refused in the words of the end."""
+    await bench.batcher.stop()
+    assert bench.batcher._owner is not None
+    assert bench.batcher._owner.done()
+    with pytest.raises(UnavailableError, match="stopped before this request was answered"):
+        await bench.submit("late")
+    never_begun: Batcher[FakeProblem, str] = Batcher(
+        bench.solver.solve, bench.solver.run, LIMITS, bench.seen, bench.clock
+    )
+    await never_begun.stop()
+
+
+def test_limits_stand() -> None:
+    """Nobody changes them under way."""
+    with pytest.raises(FrozenInstanceError):
+        LIMITS.max_batch_rows = 1  # type: ignore[misc]

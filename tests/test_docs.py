@@ -46,7 +46,7 @@ def test_the_readme_s_way_to_call_securely_works(tmp_path: Path, monkeypatch: py
     """With the files that its commands make."""
     certificates = Certificates(tmp_path)
     (tmp_path / "ca.pem").write_bytes(certificates.trusted)
-    (block,) = re.findall(r"```console\n(\$ trimtab-server --new-token.*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```console\n(\$ umask 077; trimtab-server --new-token.*?)```", README, re.DOTALL)
     made, filed, serve, describe = (line.removeprefix("$ ").partition("  #")[0] for line in block.splitlines())
     (code,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "ca=" in code]
     monkeypatch.chdir(tmp_path)

@@ -543,3 +543,49 @@ def test_a_token_can_be_made_by_the_server_s_command() -> None:
     assert line == f"ops {digest(token)} *"
     assert re.fullmatch(r"[\w-]{43}", token)
     assert token not in result.stderr
+
+
+async def test_a_file_that_breaks_is_told_of_without_a_call(callers: Path) -> None:
+    """Whoever edits it and looks at the log sees it there."""
+    async with serving(callers_file=callers) as server:
+        replace(callers, "no line\n")
+        await settled(lambda: sample(server, "trimtab_reload_failures_total", what="callers") == 1)
+
+
+@pytest.mark.parametrize("method", ["/trimtab.v1.PlacementService/Pack", "/grpc.health.v1.Health/Check"])
+async def test_compressed_requests_are_refused_unread(method: str) -> None:
+    """A little gzip would become megabytes before anybody has asked who sent it."""
+    async with serving() as server, channel_to(server) as channel:
+        call: Any = channel.unary_unary(method)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(bytes(1 << 20), compression=grpc.Compression.Gzip)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_what_grpc_has_to_say_is_not_in_the_log(callers: Path) -> None:
+    """Neither its own lines, some of which hold what a stranger sent, nor a traceback of its health service."""
+    certificates = Certificates(callers.parent)
+    keys = f"--tls-cert={certificates.folder / 'server.pem'}", f"--tls-key={certificates.folder / 'server.key'}"
+    with running_server(*keys) as process:
+        host, _, port = process.listen.rpartition(":")
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        with socket.create_connection((host, int(port))) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert plain.recv(100) is not None
+        with (
+            socket.create_connection((host, int(port))) as raw,
+            context.wrap_socket(raw, server_hostname="forged.example") as shaken,
+        ):
+            assert shaken.version()
+        credentials = grpc.ssl_channel_credentials(certificates.trusted)
+        with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+            list_all: Any = channel.unary_unary("/grpc.health.v1.Health/List")
+            with pytest.raises(grpc.RpcError) as caught:
+                list_all(b"", timeout=20)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert process.stop() == 0
+    assert [line for line in process.lines if not line.startswith("{")] == []
+    assert "forged" not in "\n".join(process.lines)

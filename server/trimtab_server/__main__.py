@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# isort: off
+import trimtab_server.quiet_grpc  # noqa: F401  # before anything that imports grpc
+
+# isort: on
 import asyncio
 import os
 import signal

@@ -15,6 +15,7 @@ from trimtab_server.settings import Settings
 from trimtab_server.watched import File, Watched
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Metadata = Sequence[tuple[str, str | bytes]]
 
 caller_name: ContextVar[str] = ContextVar("caller_name", default="")
 """The name of the caller whose call is being answered."""
@@ -50,13 +51,17 @@ class Access:
         self.is_health_open = open_health or callers is None
         self.is_open = callers is None
 
-    def identify(self, context: Context) -> Caller:
-        """Who makes this call.
+    def look_at_file(self) -> None:
+        """See whether the callers file has changed, as the next call would."""
+        if self._callers is not None:
+            self._callers.look()
+
+    def identify(self, context: Context, metadata: Metadata) -> Caller:
+        """Who makes the call that came with this metadata.
 
         Raises:
             UnauthenticatedError: nobody who is listed.
         """
-        metadata = context.invocation_metadata() or ()
         if self._callers is None:
             return Caller(_printable(_certified_name(context)) or _claimed_name(metadata) or _peer(context))
         entry = _listed(self._callers.current, metadata, context)

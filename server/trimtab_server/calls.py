@@ -33,7 +33,7 @@ from trimtab.errors import (
     UnauthenticatedError,
     to_status,
 )
-from trimtab_server.access import Access, caller_name
+from trimtab_server.access import Access, Metadata, caller_name
 from trimtab_server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -43,6 +43,8 @@ _cancelled, _expired = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEE
 _OURS = "/trimtab.v1."  # health and reflection are counted by nobody: probes would drown the callers
 _COUNTED_HERE = (InvalidArgumentError, UnauthenticatedError, PermissionDeniedError)  # the batcher counts its own
 _MOST_FRAMES = 8
+_NOT_SERVED = {f"/{health.SERVICE_NAME}/List"}
+"""Which the library for health declares and does not have."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
@@ -62,7 +64,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         path = details.method
         if path not in self._wrapped:
             handler = await continuation(details)
-            if handler is None:
+            if handler is None or path in _NOT_SERVED:
                 return None
             self._wrapped[path] = self._wrap(handler, *path[1:].split("/", 1))
         return self._wrapped[path]
@@ -86,12 +88,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(_: Any, context: Context) -> bytes | None:
             begin = time.perf_counter()
             started.inc()
-            request_id = _request_id(context)
+            metadata: Any = context.invocation_metadata() or ()  # once: gRPC builds it anew each time
+            request_id = _request_id(metadata)
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(request_id=request_id, method=method)
             code, name = grpc.StatusCode.OK.name, ""
             try:
-                caller = self._access.identify(context)
+                caller = self._access.identify(context, metadata)
                 name = caller.name
                 caller_name.set(name)
                 structlog.contextvars.bind_contextvars(caller=name)
@@ -150,7 +153,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _admit(self, context: Context) -> None:
         try:
-            self._access.identify(context)
+            metadata: Any = context.invocation_metadata() or ()
+            self._access.identify(context, metadata)
         except UnauthenticatedError as error:
             self._metrics.rejected(error.reason)
             await context.abort_with_status(to_status(error))
@@ -202,8 +206,8 @@ def _is_past(context: Context) -> bool:
     return remaining is not None and remaining <= 0
 
 
-def _request_id(context: Context) -> str:
-    given = dict(context.invocation_metadata() or ()).get("x-request-id")
+def _request_id(metadata: Metadata) -> str:
+    given = next((value for key, value in metadata if key == "x-request-id"), None)
     return given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
 
 

@@ -28,6 +28,8 @@ def grpc_options(settings: Settings) -> list[tuple[str, int]]:
         # Both, or gRPC refuses headers between the two at random
         ("grpc.max_metadata_size", settings.max_header_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
+        # A few bytes of gzip become megabytes before anybody has asked who sent them
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         *_ages(settings),

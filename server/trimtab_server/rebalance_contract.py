@@ -15,7 +15,7 @@ from trimtab_server.checks import RequestLimits, at_most, check_values, read_opt
 from trimtab_server.contract import write_execution
 from trimtab_server.fair_queue import Priority
 from trimtab_server.jobs import Solved
-from trimtab_server.solvers.placement import REBALANCE_ALGORITHM, PlacementAnswer, RebalanceProblem, Slots
+from trimtab_server.solvers.placement import REBALANCE_ALGORITHM, PlacementAnswer, RebalanceProblem, Slots, partners_of
 
 _LAYER_BYTES = 6 * 8 + 2 * 5
 """Figures of a layer in an answer: six doubles and two small integers."""
@@ -114,9 +114,11 @@ def _check_size(
 ) -> None:
     if num_windows > MOST_WINDOWS:
         raise InvalidArgumentError.of("load.shape", f"num_windows must be at most {MOST_WINDOWS}, got {num_windows}")
-    replicas, size = request.num_replicas, request.num_replicas // request.num_gpus
-    steps = num_windows * num_layers * replicas * size
-    product = f"{num_windows} windows x {num_layers} layers x {replicas} replicas x {size} slots a GPU = {steps}"
+    replicas, gpus = request.num_replicas, request.num_gpus
+    partners = partners_of(replicas, gpus)
+    steps = num_windows * num_layers * replicas * partners
+    larger = f"{partners} slots a GPU" if partners == replicas // gpus else f"{partners} (a quarter of the GPUs)"
+    product = f"{num_windows} windows x {num_layers} layers x {replicas} replicas x {larger} = {steps}"
     at_most("load.shape", product, steps, "max_item_steps", limits)
     if not request.HasField("previous"):
         steps = num_layers * replicas * num_restarts

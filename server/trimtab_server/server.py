@@ -30,7 +30,7 @@ from trimtab_server.solvers.cpu_searcher import CpuSearcher
 from trimtab_server.solvers.placement import Searcher
 from trimtab_server.solvers.problem import ALGORITHM, Packer
 from trimtab_server.tls import Material, watch_material
-from trimtab_server.watched import Watched
+from trimtab_server.watched import LOOK_SECONDS, Watched
 
 log = structlog.get_logger()
 
@@ -90,6 +90,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._grpc = self._build_grpc()
         self._endpoint: MetricsEndpoint | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     def _read_files(self) -> tuple[Access, Watched[Material] | None]:
         now, failures = self._clock.now, self._metrics.reload_failures
@@ -124,9 +125,18 @@ class Server:
         self.address = listen_on(self._grpc, self._settings.listen, self._tls)
         await self._grpc.start()
         log.info("warming up", listen=self.address, metrics=self.metrics_address)
+        self._looking = asyncio.create_task(self._look_at_files(), name="files")
         await self._device_thread.run(self._engine.warm_up)
         self._batcher.start()  # what came meanwhile has waited, so that no solve is thought to take what a warm-up does
         await self._health.set(SERVICE, self._ready)  # the warm-up may have lost the device
+
+    async def _look_at_files(self) -> None:
+        """So that a file that is broken is told of when it breaks, and not by the next call."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._access.look_at_file()
+            if self._tls is not None:
+                self._tls.look()
 
     def _fell_back(self, reason: str) -> None:
         self._metrics.fallbacks.labels(reason).inc()
@@ -165,6 +175,8 @@ class Server:
         await self._health.set(SERVICE, _NOT_SERVING)
         if self.stuck.is_set():
             await self._health.set("", _NOT_SERVING)
+        if self._looking is not None:
+            self._looking.cancel()
         await self._batcher.stop()
         await self._grpc.stop(_SENDING_SECONDS)
         if self._endpoint is not None:

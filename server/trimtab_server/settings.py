@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     max_restarts: PositiveInt = Field(64, description="most restarts in a request")
     max_item_steps: PositiveInt = Field(
         1 << 24,
-        description="most layers x items x restarts in a request (rebalance: windows x slots a GPU); others wait",
+        description="most layers x items x restarts in a request (rebalance: windows x slots a GPU, or GPUs / 4)",
     )
     max_message_bytes: Annotated[int, Field(gt=0, lt=1 << 31)] = Field(
         MAX_MESSAGE_BYTES, description="most bytes in a message, either way"

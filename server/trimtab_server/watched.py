@@ -72,10 +72,14 @@ class Watched(Generic[T]):
     @property
     def current(self) -> T:
         """The value of the files as they are now, or as they last were when they could be used."""
+        self.look()
+        return self._value
+
+    def look(self) -> None:
+        """See whether the files have changed, where nobody has lately."""
         if self._now() - self._looked >= LOOK_SECONDS:
             with self._lock:
                 self._look()
-        return self._value
 
     def _look(self) -> None:
         now = self._now()

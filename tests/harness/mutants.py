@@ -26,13 +26,13 @@ from tests.kept_venv import ROOT
 
 FOLDER = ROOT / ".cache" / "mutants"
 LEAST_KILLED = 0.85
-_TIMEOUT_SECONDS = 60.0
+_TIMEOUT_SECONDS = 30.0
 _CONFIG = """\
 [cosmic-ray]
 module-path = "{module}"
 timeout = {timeout}
 excluded-modules = []
-test-command = "{python} -m pytest -x -q -p no:cacheprovider --timeout 30 {tests}"
+test-command = "{python} -m pytest -x -q -p no:cacheprovider --timeout 5 {tests}"
 
 [cosmic-ray.distributor]
 name = "local"

@@ -21,6 +21,11 @@ Figures = npt.NDArray[np.float64]
 Slots = npt.NDArray[np.int32]
 
 
+def partners_of(num_replicas: int, num_gpus: int) -> int:
+    """What a step of a search looks at for a replica: the slots of a GPU, or bounds of GPUs, which cost a quarter."""
+    return max(num_replicas // num_gpus, num_gpus // 4)
+
+
 @dataclass(frozen=True, eq=False)
 class RebalanceProblem:
     """Rows to place: `load` [num_windows, num_layers, num_experts]; what the contract says of each field holds."""
@@ -54,8 +59,8 @@ class RebalanceProblem:
 
     @property
     def num_steps(self) -> int:
-        """A bound of its work: windows x layers x replicas x slots a GPU."""
-        return math.prod(self.load.shape[:2]) * self.num_replicas * (self.num_replicas // self.num_gpus)
+        """A bound of its work: windows x layers x replicas x what each is compared with."""
+        return math.prod(self.load.shape[:2]) * self.num_replicas * partners_of(self.num_replicas, self.num_gpus)
 
     @property
     def share_key(self) -> Hashable:
