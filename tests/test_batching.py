@@ -589,3 +589,16 @@ def test_limits_stand() -> None:
     """Nobody changes them under way."""
     with pytest.raises(FrozenInstanceError):
         LIMITS.max_batch_rows = 1  # type: ignore[misc]
+
+
+async def test_of_two_in_a_batch_only_the_guilty_one_fails(bench: Bench) -> None:
+    """The smallest batch that can be taken apart."""
+    await bench.busy()
+    guilty, innocent = bench.submit("guilty", guilty=True), bench.submit("innocent")
+    await settle()
+    bench.solver.release(4)
+    assert (await innocent).answer == "innocent"
+    with pytest.raises(RuntimeError, match="broken by a guilty problem"):
+        await guilty
+    assert bench.solver.batches[1:] == [["guilty", "innocent"], ["guilty"], ["innocent"]]
+    assert bench.seen.reasons == ["internal"]

@@ -1,5 +1,6 @@
 """The one table between errors and statuses: total, and the same from both ends."""
 
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import grpc
@@ -53,6 +54,30 @@ def test_an_error_crosses_the_wire_whole(error: errors.TrimtabError) -> None:
     assert type(back) is type(error)
     assert str(back) == str(error)
     assert vars(back) == vars(error)
+
+
+@pytest.mark.parametrize(("seconds", "milliseconds"), [(0.25, "250"), (0.02, "20"), (10.0, "10000"), (1.0004, "1000")])
+def test_when_to_come_back_is_said_in_both_ways(seconds: float, milliseconds: str) -> None:
+    """As RetryInfo, which keeps nanoseconds, and in the form that gRPC's own retries honour."""
+    status: Any = errors.to_status(errors.OverloadedError("full", seconds))
+    assert dict(status.trailing_metadata)["grpc-retry-pushback-ms"] == milliseconds
+    back = errors.from_rpc_error(FailedCall(status))
+    assert isinstance(back, errors.OverloadedError)
+    assert back.retry_after_seconds == seconds
+
+
+def test_an_overload_that_knows_no_time_asks_for_none() -> None:
+    """Nothing that a client could take for one."""
+    status: Any = errors.to_status(errors.OverloadedError("full"))
+    assert "grpc-retry-pushback-ms" not in dict(status.trailing_metadata)
+
+
+def test_a_violation_stands() -> None:
+    """It can be kept and compared."""
+    violation = errors.Violation("weight", "is required")
+    assert violation == errors.Violation("weight", "is required")
+    with pytest.raises(FrozenInstanceError):
+        violation.field = "load"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code not in errors.TABLE.values()])

@@ -130,7 +130,16 @@ def test_what_is_not_numbers_is_refused_before_it_is_sent(values: object, words:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("dimensions", "dtype"), [((32767, 5), np.int16), ((5, 32768), np.int32)])
+def test_the_largest_unsigned_number_that_fits_is_sent() -> None:
+    """One more is refused, above."""
+    largest = 2**63 - 1
+    assert wire.to_array(np.array([[largest]], np.uint64), "weight").tolist() == [[largest]]
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "dtype"),
+    [((5,), np.int16), ((288, 58), np.int16), ((32767, 5), np.int16), ((5, 32768), np.int32)],
+)
 def test_dimensions_decide_the_type_of_ids(dimensions: tuple[int, ...], dtype: type) -> None:
     """INT16 while every dimension fits."""
     assert wire.answer_dtype(*dimensions) == dtype
