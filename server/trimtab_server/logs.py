@@ -32,6 +32,7 @@ class LogSink:
         self._lines: deque[str] = deque()
         self._arrived = threading.Event()
         self._is_writing = False
+        self._pause = threading.Event()  # never set: to wait for it is to sleep, whatever the date does
         self.on_lost: Callable[[], None] = lambda: None
         """Called, on any thread, for each line that is not written."""
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
@@ -53,12 +54,12 @@ class LogSink:
         """Wait until all is written, at most a second: the end of the process must not hang on a reader."""
         end = time.monotonic() + _DRAIN_SECONDS
         while (self._arrived.is_set() or self._is_writing) and time.monotonic() < end:
-            time.sleep(_GATHER_SECONDS)
+            self._pause.wait(_GATHER_SECONDS)
 
     def _write_all(self) -> None:
         while True:
             self._arrived.wait()
-            time.sleep(_GATHER_SECONDS)  # lines that come close together are one write, and wake this thread once
+            self._pause.wait(_GATHER_SECONDS)  # lines that come close together are one write, and wake this thread once
             self._is_writing = True  # before the event is cleared: `drain` must see the one or the other
             self._arrived.clear()
             while self._lines:
