@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from trimtab_server.demand import Demand
@@ -19,12 +21,13 @@ def test_who_is_alone_counts_on_all_of_it() -> None:
 
 
 def test_what_others_leave_is_there_for_who_asks_more() -> None:
-    """Many who ask for little leave nearly all."""
+    """A third of it: many who ask for little leave nearly all."""
     demand = Demand(10.0)
     for i in range(100):
         demand.came(f"{i}", NORMAL, 0.01, 0.0)
-    assert demand.share("a", NORMAL, 0.0) == pytest.approx(0.9)
-    assert demand.share("0", NORMAL, 0.0) == pytest.approx(0.901)
+    assert demand.share("a", NORMAL, 0.0) == pytest.approx(0.9 / 3)
+    assert demand.share("0", NORMAL, 0.0) == pytest.approx(0.901 / 3)
+    assert demand.share("a", LOW, 0.0) == pytest.approx(0.9 / 24)
 
 
 def test_the_fair_share_is_never_lost() -> None:
@@ -42,13 +45,11 @@ def test_the_fair_share_is_never_lost() -> None:
 def test_use_fades_and_who_does_not_come_back_is_forgotten() -> None:
     """After the seconds that count, there is nobody to share with."""
     demand = Demand(10.0)
-    demand.came("b", NORMAL, 5.0, 0.0)
-    assert demand.share("a", NORMAL, 0.0) == pytest.approx(0.5)
-    assert demand.share("a", NORMAL, 10.0) == pytest.approx(1 - 0.5 / 2.718281828)
-    assert demand.share("a", LOW, 10.0) == pytest.approx(1 - 0.5 / 2.718281828)
-    for _ in range(3):
-        demand.came("c", NORMAL, 100.0, 10.5)
-    assert demand.share("a", NORMAL, 10.5) == pytest.approx(1 / 2)
+    for i in range(50):
+        demand.came(f"{i}", NORMAL, 0.1, 0.0)
+    assert demand.share("a", NORMAL, 0.0) == pytest.approx(0.5 / 3)
+    assert demand.share("a", NORMAL, 10.0) == pytest.approx((1 - 0.5 / math.e) / 3)
+    assert demand.share("a", NORMAL, 10.5) == 1
 
 
 def test_callers_cannot_grow_what_is_remembered() -> None:

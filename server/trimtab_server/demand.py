@@ -45,12 +45,17 @@ class Demand:
         self._lines.move_to_end(line)
 
     def share(self, caller: str, priority: Priority, now: float) -> float:
-        """The part of the solver that a line can count on: what others leave, and never less than its fair share."""
+        """The part of the solver that a line can count on.
+
+        Its fair share among those who came lately; more where many of them ask for little: a third of what all others
+        leave (the rest is for those who come next), an eighth of that at low priority, which has to yield.
+        """
         self._forget(now)
         own = self._lines.get((caller, priority))
         others = self._weight - (priority.value if own else 0)
         used = self._all.now(now, self._seconds) - (own.now(now, self._seconds) if own else 0.0)
-        return max(priority.value / (priority.value + others), 1 - max(used, 0.0) / self._seconds)
+        left = (1 - max(used, 0.0) / self._seconds) / 3 * priority.value / Priority.NORMAL.value
+        return max(priority.value / (priority.value + others), left)
 
     def _forget(self, now: float) -> None:
         while self._lines:

@@ -4,8 +4,8 @@ A queue that refuses whoever comes when it is full belongs to the caller who sen
 the most of a full queue makes room instead (longest queue drop: Suter, Lakshman, Stiliadis and Choudhury, 1998): its
 newest jobs are turned out, as long as it then still holds no less than the newcomer's caller would.
 
-Nor may a caller have more waiting than its turns will take care of in `max_queue_seconds`: where others keep the solver
-busy for two thirds of the time, a third of that.
+Nor may a caller have more waiting than its turns will take care of in `max_queue_seconds`: its fair share of
+that, or a third of what others have left free lately.
 """
 
 from __future__ import annotations
