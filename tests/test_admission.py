@@ -85,7 +85,7 @@ async def test_who_is_refused_leaves_the_room_as_it_was(admission: Admission[Any
         (await job(95, caller="large"), OverloadedError),
     ):
         with pytest.raises(error):
-            admission.admit(refused, NOW)
+            admission.admit(refused)
         assert (admission.room.rows, len(admission.room)) == (91, 2)
 
 
@@ -94,7 +94,7 @@ async def test_a_greedy_caller_is_told_its_share_and_turns_nobody_out(admission:
     admission.room.add(await job(1, cost=400.0))
     admission.room.add(await job(1, caller="other", cost=550.0))
     with pytest.raises(OverloadedError, match="its share of max_queue_seconds = 1000"):
-        admission.admit(await job(1, cost=150.0), NOW)
+        admission.admit(await job(1, cost=150.0))
     assert len(admission.room) == 2
 
 
@@ -102,7 +102,7 @@ async def test_who_makes_room_is_out_and_who_came_is_in(admission: Admission[Any
     """The newest of the largest holder goes."""
     jobs = [await job(30) for _ in range(3)]
     for each in jobs:
-        assert admission.admit(each, NOW) == []
+        assert admission.admit(each) == []
     newcomer = await job(20, caller="new")
-    assert admission.admit(newcomer, NOW) == [jobs[2]]
+    assert admission.admit(newcomer) == [jobs[2]]
     assert admission.room.first(9) == [jobs[0], newcomer, jobs[1]]

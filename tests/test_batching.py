@@ -91,17 +91,18 @@ async def test_the_pile_is_the_next_batch(bench: Bench) -> None:
     assert bench.seen.solves == [(1, 0.0), (4, 0.0)]
 
 
-async def test_seconds_are_told_as_they_passed(bench: Bench) -> None:
-    """Waiting and solving, on the clock."""
+@pytest.mark.parametrize("seconds", [3, 1500])
+async def test_seconds_are_told_as_they_passed(bench: Bench, seconds: int) -> None:
+    """Waiting and solving, on the clock, however long after it began."""
     first = await bench.busy()
     second = bench.submit("b")
     await settle()
-    bench.solver.on_solve = lambda: bench.clock.advance(3)
+    bench.solver.on_solve = lambda: bench.clock.advance(seconds)
     bench.solver.release(2)
-    assert (await first).solve_seconds == 3
+    assert (await first).solve_seconds == seconds
     solved = await second
-    assert (solved.queue_seconds, solved.solve_seconds) == (3, 3)
-    assert bench.seen.waits == [0, 3]
+    assert (solved.queue_seconds, solved.solve_seconds) == (seconds, seconds)
+    assert bench.seen.waits == [0, seconds]
 
 
 async def test_a_batch_is_capped_by_rows(bench: Bench) -> None:
@@ -532,18 +533,6 @@ async def test_a_batch_is_exactly_what_the_cap_allows(bench: Bench) -> None:
     assert bench.solver.batches[1:] == [["b", "c"], ["d"]]
 
 
-async def test_long_waits_and_solves_are_told_in_full(bench: Bench) -> None:
-    """However long after the clock began."""
-    first = await bench.busy()
-    second = bench.submit("b")
-    await settle()
-    bench.solver.on_solve = lambda: bench.clock.advance(1500)
-    bench.solver.release(2)
-    assert (await first).solve_seconds == 1500
-    solved = await second
-    assert (solved.queue_seconds, solved.solve_seconds) == (1500, 1500)
-
-
 @pytest.mark.parametrize(("passed", "reason"), [(0, "cancelled"), (4.5, "cancelled"), (5, "expired"), (7, "expired")])
 async def test_who_gives_up_is_counted_by_its_deadline(bench: Bench, passed: float, reason: str) -> None:
     """Cancelled before it, expired from then on."""
@@ -602,3 +591,20 @@ async def test_of_two_in_a_batch_only_the_guilty_one_fails(bench: Bench) -> None
         await guilty
     assert bench.solver.batches[1:] == [["guilty", "innocent"], ["guilty"], ["innocent"]]
     assert bench.seen.reasons == ["internal"]
+
+
+async def test_jobs_solved_one_by_one_have_each_their_own_watchdog(
+    make_bench: Callable[..., Awaitable[Bench]],
+) -> None:
+    """A batch that failed after three seconds of five, and then each of its jobs for three: nothing is stuck."""
+    bench = await make_bench(solve_timeout_seconds=5.0)
+    first = await bench.busy()
+    guilty, innocent = bench.submit("guilty", guilty=True), bench.submit("innocent")
+    await settle()
+    bench.solver.on_solve = lambda: bench.clock.advance(3)
+    bench.solver.release(4)
+    await first
+    with pytest.raises(RuntimeError, match="broken by a guilty problem"):
+        await guilty
+    assert (await innocent).answer == "innocent"
+    assert not bench.batcher.stuck.is_set()

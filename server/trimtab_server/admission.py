@@ -22,14 +22,14 @@ class Admission(Generic[JobT]):
         self.room: WaitingRoom[JobT] = WaitingRoom(limits)
         self.forecast = Forecast()
 
-    def admit(self, job: JobT, now: float) -> list[JobT]:
+    def admit(self, job: JobT) -> list[JobT]:
         """Let a job in; the jobs that have to go for it are the caller's to turn out, with `full`.
 
         Raises:
             DeadlineExceededError: its deadline has passed, or comes before a solve could end.
             OverloadedError: there is no room.
         """
-        late = self.too_late(job, now)
+        late = self.too_late(job, job.admitted)
         if late is not None:
             raise late
         greed = self.room.greed(job)

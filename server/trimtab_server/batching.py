@@ -141,7 +141,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
         try:
             if self._refusal is not None:
                 raise UnavailableError(self._refusal)
-            rivals = self._admission.admit(job, job.admitted)
+            rivals = self._admission.admit(job)
         except TrimtabError as error:
             self._observer.rejected(error.reason)
             raise
@@ -162,10 +162,6 @@ class Batcher(Generic[ProblemT, AnswerT]):
     def _refuse(self, job: Job[ProblemT, AnswerT], error: Exception) -> None:
         """A job that is out of the room ends without having been solved."""
         self._observer.rejected(getattr(error, "reason", InternalError.reason))
-        self._fail(job, error)
-
-    @staticmethod
-    def _fail(job: Job[ProblemT, AnswerT], error: Exception) -> None:
         if not job.reply.done():
             job.reply.set_exception(error)
 
@@ -248,17 +244,12 @@ class Batcher(Generic[ProblemT, AnswerT]):
     async def _solve_batch(self, batch: list[Job[ProblemT, AnswerT]]) -> None:
         started = self._clock.now()
         problems = [job.problem for job in batch]
-        timeout = self._limits.solve_timeout_seconds
-        watchdog = None if timeout is None else self._clock.call_later(timeout, self._lose_device)
         try:
-            answers = await self._run_on_device(self._solve, problems)
+            answers = await self._run_watched(problems)
             replies = list(zip(batch, answers, strict=True))
         except Exception as error:  # noqa: BLE001  # whatever a solver raises, it must not end the service
             await self._isolate(batch, error)
             return
-        finally:
-            if watchdog is not None:
-                watchdog.cancel()
         seconds = self._clock.now() - started
         rows = sum(problem.num_rows for problem in problems)
         self._forecast.learn(problems, seconds)
@@ -266,6 +257,17 @@ class Batcher(Generic[ProblemT, AnswerT]):
             if not job.reply.done():
                 job.reply.set_result(Solved(answer, started - job.admitted, seconds, len(batch), rows))
         self._observer.solved(problems, answers, seconds)
+
+    async def _run_watched(self, problems: list[ProblemT]) -> Sequence[AnswerT]:
+        """What the solver answers; a watchdog goes along with this one solve."""
+        timeout = self._limits.solve_timeout_seconds
+        watchdog = None if timeout is None else self._clock.call_later(timeout, self._lose_device)
+        try:
+            answers: Sequence[AnswerT] = await self._run_on_device(self._solve, problems)
+            return answers
+        finally:
+            if watchdog is not None:
+                watchdog.cancel()
 
     def _lose_device(self) -> None:
         """The solve at hand is taken to be stuck: nobody is left waiting for it, and nobody else may begin to."""
