@@ -83,6 +83,18 @@ def bare_stub(server: Server) -> tuple[grpc.aio.Channel, PlacementServiceStub]:
     return channel, PlacementServiceStub(channel)
 
 
+async def running_and_waiting(
+    server: Server, packer: GatedPacker, stub: PlacementServiceStub
+) -> tuple[asyncio.Future[Any], asyncio.Future[Any]]:
+    """Two calls: the packer holds the first, and the other waits in the queue."""
+    packer.hold()
+    running = asyncio.ensure_future(stub.Pack(request()))
+    await packer.wait_begun()
+    waiting = asyncio.ensure_future(stub.Pack(request()))
+    await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == len(WEIGHT))
+    return running, waiting
+
+
 async def settled(condition: Callable[[], bool]) -> None:
     """Until a condition of the server holds; bounded."""
     for _ in range(2000):

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.gated_server import FREE, GatedPacker, bare_stub, request, serving, settled, until
+from tests.gated_server import FREE, GatedPacker, bare_stub, request, running_and_waiting, serving, settled, until
 from trimtab.cli.server_process import running_server, start_server
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 from trimtab_server.clock import SystemClock
@@ -77,11 +77,7 @@ async def test_draining_answers_what_was_taken_and_takes_nothing_new() -> None:
     """New calls get UNAVAILABLE, on old connections and on new ones; running and queued ones their answer."""
     async with serving() as (server, packer):
         channel, stub = bare_stub(server)
-        packer.hold()
-        running = asyncio.ensure_future(stub.Pack(request()))
-        await packer.wait_begun()
-        queued = asyncio.ensure_future(stub.Pack(request()))
-        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
+        running, queued = await running_and_waiting(server, packer, stub)
         stopping = asyncio.ensure_future(server.stop())
         await settled(lambda: stopping.done() or server._batcher._refusal is not None)
         another, another_stub = bare_stub(server)
@@ -111,11 +107,7 @@ async def test_a_drain_that_outlasts_its_grace_tells_those_who_wait() -> None:
     """They get UNAVAILABLE, not silence."""
     async with serving(drain_grace=0.05) as (server, packer):
         channel, stub = bare_stub(server)
-        packer.hold()
-        running = asyncio.ensure_future(stub.Pack(request()))
-        await packer.wait_begun()
-        waiting = asyncio.ensure_future(stub.Pack(request()))
-        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
+        running, waiting = await running_and_waiting(server, packer, stub)
         await server.stop()
         results: list[Any] = list(await asyncio.gather(running, waiting, return_exceptions=True))
         assert [result.code() for result in results] == [grpc.StatusCode.UNAVAILABLE] * 2

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 import trimtab
-from tests.gated_server import WEIGHT, GatedPacker, bare_stub, request, serving, settled
+from tests.gated_server import WEIGHT, GatedPacker, bare_stub, request, running_and_waiting, serving, settled
 from trimtab import wire
 from trimtab.channel import channel_options
 from trimtab.cli.server_process import ServerProcess, running_server
@@ -107,11 +107,7 @@ async def test_a_full_queue_says_when_to_come_back() -> None:
     """RESOURCE_EXHAUSTED with RetryInfo, and the pushback that gRPC's own retries honour."""
     async with serving(max_queue_rows=8, max_rows=8) as (server, packer):
         channel, stub = bare_stub(server)
-        packer.hold()
-        running = asyncio.ensure_future(stub.Pack(request()))
-        await packer.wait_begun()
-        waiting = asyncio.ensure_future(stub.Pack(request()))
-        await settled(lambda: server.registry.get_sample_value("trimtab_queue_rows") == 5)
+        running, waiting = await running_and_waiting(server, packer, stub)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Pack(request())
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
