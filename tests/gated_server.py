@@ -19,7 +19,7 @@ from trimtab_server.clock import Clock
 from trimtab_server.server import Server
 from trimtab_server.settings import Settings
 from trimtab_server.solvers.cpu_packer import CpuPacker
-from trimtab_server.solvers.problem import PackResult, PackTask
+from trimtab_server.solvers.problem import Packer, PackResult, PackTask
 
 FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
 WEIGHT = np.random.default_rng(0).lognormal(0, 1, (5, 24)).astype(np.float32)
@@ -58,17 +58,26 @@ class GatedPacker:
 
 
 @asynccontextmanager
-async def serving(clock: Clock | None = None, **settings: Any) -> AsyncIterator[tuple[Server, GatedPacker]]:
-    """A server in this event loop, its solver in the test's hand."""
-    packer = GatedPacker()
+async def started(packer: Packer, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Server]:
+    """A server in this event loop, on free ports."""
     server = Server(Settings(**{**FREE, "drain_grace": 5.0, **settings}), packer=packer, clock=clock)
     await server.start()
-    await packer.wait_begun()  # the warm-up
     try:
-        yield server, packer
+        yield server
     finally:
-        packer.gate.set()
         await server.stop()
+
+
+@asynccontextmanager
+async def serving(clock: Clock | None = None, **settings: Any) -> AsyncIterator[tuple[Server, GatedPacker]]:
+    """The same, its solver in the test's hand."""
+    packer = GatedPacker()
+    async with started(packer, clock, **settings) as server:
+        await packer.wait_begun()  # the warm-up
+        try:
+            yield server, packer
+        finally:
+            packer.gate.set()
 
 
 def request(weight: Any = WEIGHT, num_packs: int = 4, **options: Any) -> pb.PackRequest:

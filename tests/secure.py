@@ -12,11 +12,11 @@ import grpc.aio
 import numpy as np
 import trustme
 
+from tests.gated_server import started
 from trimtab import wire
 from trimtab.v1 import placement_pb2 as pb
 from trimtab_server.clock import SystemClock
 from trimtab_server.server import Server
-from trimtab_server.settings import Settings
 from trimtab_server.solvers.cpu_packer import CpuPacker
 
 TOKEN = "3dF7-token-of-ops_Zq"  # noqa: S105  # of a test
@@ -111,13 +111,8 @@ class JumpingClock(SystemClock):
 @asynccontextmanager
 async def serving(clock: JumpingClock | None = None, packer: Any = None, **settings: Any) -> AsyncIterator[Server]:
     """A server in this event loop; its address has the host `localhost`, as its certificates do."""
-    free = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "drain_grace": 5.0}
-    server = Server(Settings(**{**free, **settings}), packer or CpuPacker(threads=1), clock)
-    await server.start()
-    try:
+    async with started(packer or CpuPacker(threads=1), clock, **settings) as server:
         yield server
-    finally:
-        await server.stop()
 
 
 def sample(server: Server, name: str, **labels: str) -> float:
