@@ -131,12 +131,12 @@ async def test_a_batch_is_capped_by_requests(make_bench: Callable[..., Awaitable
 async def test_only_what_may_share_a_solve_does(bench: Bench) -> None:
     """Another share key waits for a batch of its own."""
     await bench.busy()
-    for name, key in (("b", 1), ("c", 2), ("d", 1), ("e", 2)):
+    for name, key in (("b", 2), ("c", 1), ("d", 2), ("e", 3), ("f", 1)):
         bench.submit(name, share_key=key)
     await settle()
-    bench.solver.release(3)
+    bench.solver.release(4)
     await settle()
-    assert bench.solver.batches[1:] == [["b", "d"], ["c", "e"]]
+    assert bench.solver.batches[1:] == [["b", "d"], ["c", "f"], ["e"]]
 
 
 async def test_a_flood_does_not_starve_others(bench: Bench) -> None:
@@ -525,12 +525,12 @@ async def test_only_so_far_is_a_queue_of_unlike_jobs_looked_through(
 async def test_a_batch_is_exactly_what_the_cap_allows(bench: Bench) -> None:
     """One row more is one too many."""
     await bench.busy()
-    for name, rows in (("b", 4), ("c", 4), ("d", 3)):
+    for name, rows in (("b", 4), ("c", 4), ("d", 3), ("e", 4), ("f", 7)):
         bench.submit(name, num_rows=rows)
     await settle()
-    bench.solver.release(2)
+    bench.solver.release(4)
     await settle()
-    assert bench.solver.batches[1:] == [["b", "c"], ["d"]]
+    assert bench.solver.batches[1:] == [["b", "c"], ["d", "e"], ["f"]]
 
 
 @pytest.mark.parametrize(("passed", "reason"), [(0, "cancelled"), (4.5, "cancelled"), (5, "expired"), (7, "expired")])
@@ -608,3 +608,41 @@ async def test_jobs_solved_one_by_one_have_each_their_own_watchdog(
         await guilty
     assert (await innocent).answer == "innocent"
     assert not bench.batcher.stuck.is_set()
+
+
+async def test_who_drops_out_as_a_batch_forms_holds_up_nobody_behind(bench: Bench) -> None:
+    """One is late, one is cancelled in that moment: the next still joins the batch."""
+    await bench.busy()
+    bench.submit("leader")
+    late = bench.submit("late", deadline=bench.clock.now() + 1)
+    gone = bench.submit("gone")
+    kept = bench.submit("kept")
+    await settle()
+
+    def happen() -> None:
+        bench.clock.advance(2)
+        gone.cancel()
+
+    bench.solver.on_solve = happen
+    bench.solver.release(2)
+    assert (await kept).answer == "kept"
+    with pytest.raises(DeadlineExceededError):
+        await late
+    assert bench.solver.batches == [["first"], ["leader", "kept"]]
+    assert sorted(bench.seen.reasons) == ["cancelled", "expired"]
+
+
+async def test_who_gave_up_in_a_batch_that_failed_holds_up_nobody_behind(bench: Bench) -> None:
+    """Its mates are solved one by one all the same."""
+    await bench.busy()
+    guilty, gone, kept = bench.submit("guilty", guilty=True), bench.submit("gone"), bench.submit("kept")
+    await settle()
+    bench.solver.release()
+    await settle()
+    assert bench.solver.batches[1] == ["guilty", "gone", "kept"]
+    gone.cancel()
+    bench.solver.release(3)
+    assert (await kept).answer == "kept"
+    with pytest.raises(RuntimeError):
+        await guilty
+    assert bench.solver.batches[2:] == [["guilty"], ["kept"]]
