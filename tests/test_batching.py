@@ -561,6 +561,16 @@ async def test_a_batch_that_is_more_than_full_does_not_wait_for_others(
     assert [len(batch) for batch in bench.solver.batches[1:]] == [8]
 
 
+async def test_a_clock_that_goes_past_the_delay_ends_the_wait(make_bench: Callable[..., Awaitable[Bench]]) -> None:
+    """No clock hits a moment exactly."""
+    bench = await make_bench(max_queue_delay_seconds=5.0)
+    bench.submit("b")
+    await settle()
+    bench.clock.advance(7)
+    await settle()
+    assert bench.solver.batches == [["b"]]
+
+
 async def test_a_batcher_that_stopped_works_no_more(bench: Bench) -> None:
     """Its task has ended, and what comes is refused in the words of the end."""
     await bench.batcher.stop()
