@@ -49,7 +49,7 @@ stubs: $(READY) ## generate client/trimtab/v1 from proto/ again
 
 tools: .tools/.ready ## get what the system tests need from Debian and npm
 	@echo "tools: promtool $$(promtool --version 2>&1 | awk 'NR == 1 {print $$3}'), node $$(node --version)," \
-	  "buf $$(.tools/node_modules/.bin/buf --version 2>&1)"
+	  "buf $$(.tools/node_modules/.bin/buf --version 2>&1), $$(buildah --version), $$(chromium --version)"
 
 test-system: $(READY) ## the tests with foreign tools (after make tools)
 	@echo "== system tests"
@@ -113,10 +113,10 @@ $(READY): pyproject.toml
 	.venv/bin/python -c 'import sys, torch, trimtab; print(f"set up .venv: Python {sys.version.split()[0]}, torch {torch.__version__}, trimtab {trimtab.__version__}")'; \
 	touch $@
 
-.tools/.ready: tests/system/package.json
+.tools/.ready: tests/system/package.json tests/system/requirements.txt
 	@$(ONE_AT_A_TIME) \
 	missing=(); \
-	for command in prometheus promtool node npm faketime; do \
+	for command in prometheus promtool node npm faketime chromium buildah mmdebstrap; do \
 	  command -v $$command >/dev/null || missing+=("$$command"); \
 	done; \
 	if [ $${#missing[@]} -gt 0 ]; then \
@@ -129,4 +129,6 @@ $(READY): pyproject.toml
 	mkdir -p .tools; \
 	cp tests/system/package.json .tools/; \
 	npm install --prefix .tools --no-package-lock --no-audit --no-fund --loglevel=error; \
+	$(PYTHON) -m venv .tools/venv; \
+	.tools/venv/bin/pip install -qq --disable-pip-version-check -r tests/system/requirements.txt; \
 	touch $@

@@ -13,11 +13,12 @@ import pytest
 from tests.kept_venv import ROOT
 
 NODE_MODULES = ROOT / ".tools" / "node_modules"
+TOOLS_VENV = ROOT / ".tools" / "venv"
 
 
 def tool(name: str) -> str:
     """The path of a command, of `make tools` first, else of the system."""
-    found = shutil.which(name, path=NODE_MODULES / ".bin") or shutil.which(name)
+    found = shutil.which(name, path=f"{NODE_MODULES / '.bin'}:{TOOLS_VENV / 'bin'}") or shutil.which(name)
     if found is None or not NODE_MODULES.is_dir():
         pytest.fail(f"{name if found is None else NODE_MODULES} is not here: make tools")
     return found
