@@ -98,14 +98,9 @@ class Recorder:
     """An observer that writes down what it is told."""
 
     def __init__(self) -> None:
-        self.queue: list[tuple[int, int]] = []
         self.reasons: list[str] = []
         self.waits: list[float] = []
         self.solves: list[tuple[int, float]] = []
-
-    def queue_changed(self, num_rows: int, num_bytes: int) -> None:
-        """So much waits now."""
-        self.queue.append((num_rows, num_bytes))
 
     def rejected(self, reason: str) -> None:
         """Somebody got no answer."""
@@ -115,7 +110,7 @@ class Recorder:
         """Somebody's turn came."""
         self.waits.append(seconds)
 
-    def solved(self, problems: Sequence[Any], answers: Sequence[Any], seconds: float) -> None:
+    def solved(self, jobs: Sequence[Any], answers: Sequence[Any], started: float, seconds: float) -> None:  # noqa: ARG002
         """A batch is done."""
-        assert len(answers) == len(problems)
-        self.solves.append((len(problems), seconds))
+        assert len(answers) == len(jobs)
+        self.solves.append((len(jobs), seconds))

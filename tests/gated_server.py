@@ -21,7 +21,7 @@ from trimtab_server.settings import Settings
 from trimtab_server.solvers.cpu_packer import CpuPacker
 from trimtab_server.solvers.problem import Packer, PackResult, PackTask
 
-FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+FREE: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
 WEIGHT = np.random.default_rng(0).lognormal(0, 1, (5, 24)).astype(np.float32)
 
 

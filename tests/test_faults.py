@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, make_wsgi_app
 
 import trimtab
 from tests.gated_server import WEIGHT, bare_stub, request, serving, until
 from tests.system.tools import free_port
+from trimtab_server.http_endpoint import HttpEndpoint
 from trimtab_server.logs import LogSink
-from trimtab_server.metrics_endpoint import MetricsEndpoint
 
 
 def scrape(address: str) -> tuple[int, str]:
@@ -59,8 +59,8 @@ def test_clients_that_say_nothing_do_not_keep_the_metrics_for_ever(monkeypatch: 
     """Their number is bounded, and so is the time they have."""
     registry = CollectorRegistry()
     Counter("some", "Some.", registry=registry)
-    monkeypatch.setattr("trimtab_server.metrics_endpoint._Handler.timeout", 0.5)
-    endpoint = MetricsEndpoint("127.0.0.1:0", registry)
+    monkeypatch.setattr("trimtab_server.http_endpoint._Handler.timeout", 0.5)
+    endpoint = HttpEndpoint("127.0.0.1:0", make_wsgi_app(registry))
     port = int(endpoint.address.rpartition(":")[2])
     before = threading.active_count()
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
@@ -78,8 +78,8 @@ def test_clients_that_say_nothing_do_not_keep_the_metrics_for_ever(monkeypatch: 
 
 def test_clients_that_dribble_do_not_keep_the_metrics_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy they look, the time of a scrape is bounded."""
-    monkeypatch.setattr("trimtab_server.metrics_endpoint._SECONDS_A_SCRAPE", 0.5)
-    endpoint = MetricsEndpoint("127.0.0.1:0", CollectorRegistry())
+    monkeypatch.setattr("trimtab_server.http_endpoint._SECONDS_A_REQUEST", 0.5)
+    endpoint = HttpEndpoint("127.0.0.1:0", make_wsgi_app(CollectorRegistry()))
     try:
         with socket.create_connection(("127.0.0.1", int(endpoint.address.rpartition(":")[2]))) as dribbling:
             dribbling.settimeout(0.05)
@@ -102,7 +102,7 @@ def test_clients_that_dribble_do_not_keep_the_metrics_for_ever(monkeypatch: pyte
 
 def test_a_thread_that_can_not_be_had_costs_one_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
     """And no more: as many may come afterwards as before."""
-    endpoint = MetricsEndpoint("127.0.0.1:0", CollectorRegistry())
+    endpoint = HttpEndpoint("127.0.0.1:0", make_wsgi_app(CollectorRegistry()))
 
     def cannot(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -120,7 +120,7 @@ def test_a_thread_that_can_not_be_had_costs_one_scrape(monkeypatch: pytest.Monke
 
 def test_metrics_can_be_asked_over_ipv6() -> None:
     """An address in brackets."""
-    endpoint = MetricsEndpoint("[::1]:0", CollectorRegistry())
+    endpoint = HttpEndpoint("[::1]:0", make_wsgi_app(CollectorRegistry()))
     try:
         assert endpoint.address.startswith("[::1]:")
         assert scrape(endpoint.address)[0] == 200

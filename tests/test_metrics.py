@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import trimtab
+from tests.secure import Certificates
 from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab_server.metrics import Metrics
 
@@ -129,3 +132,22 @@ def test_a_metrics_object_stands_alone() -> None:
     one.rejected("expired")
     assert one.rejections.labels("expired")._value.get() == 1
     assert other.rejections.labels("expired")._value.get() == 0
+
+
+def test_a_server_has_fewer_than_200_series(tmp_path: Path) -> None:
+    """With TLS and a named caller, after answers and errors of every call."""
+    certificates = Certificates(tmp_path)
+    with running_server(*certificates.flags, "--metric-callers=ops") as server:
+        with trimtab.Client(server.listen.replace("127.0.0.1", "localhost"), ca=certificates.trusted) as client:
+            old = client.rebalance(np.ones((2, 4)), num_gpus=2, num_replicas=4).physical_to_logical
+            client.rebalance(np.arange(8.0).reshape(2, 4), num_gpus=2, num_replicas=4, previous=old)
+            client.pack(np.ones((1, 4)), 2)
+            client.describe()
+            with pytest.raises(trimtab.InvalidArgumentError):
+                client.pack(np.ones((1, 4)), 3)
+            with pytest.raises(trimtab.InvalidArgumentError):
+                client.rebalance(np.ones((1, 4)), num_gpus=3, num_replicas=4)
+            with pytest.raises(trimtab.DeadlineExceededError):
+                client.pack(np.ones((1, 4)), 2, timeout=1e-6)
+        count = len(samples(server))
+    assert 150 < count < 200

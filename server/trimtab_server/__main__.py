@@ -21,6 +21,7 @@ from trimtab.version import __version__
 from trimtab_server.callers import make_token
 from trimtab_server.exit_codes import ExitCode
 from trimtab_server.logs import LogSink, configure_logs
+from trimtab_server.probe import probe
 from trimtab_server.settings import Settings, SettingsError, read_settings
 from trimtab_server.watched import BrokenFileError
 
@@ -40,8 +41,12 @@ def main() -> None:
     if settings.new_token is not None:
         _print_token(settings.new_token)
         return
+    if settings.probe:
+        is_ready, words = probe(settings.metrics_listen)
+        print(words)  # noqa: T201  # asked for
+        sys.exit(ExitCode.DRAINED if is_ready else ExitCode.FAILED)
     if settings.check_config:
-        print(settings.model_dump_json(indent=2, exclude={"check_config", "new_token"}))  # noqa: T201  # asked for
+        print(settings.model_dump_json(indent=2, exclude={"check_config", "new_token", "probe"}))  # noqa: T201  # asked for
         return
     # Heavy imports only now: --help and --check-config answer at once
     from trimtab_server.devices import DeviceError  # noqa: PLC0415

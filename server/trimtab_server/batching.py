@@ -78,7 +78,8 @@ class Batcher(Generic[ProblemT, AnswerT]):
         self._admission: Admission[Job[ProblemT, AnswerT]] = Admission(
             RoomLimits(limits.max_queue_rows, limits.max_queue_bytes, limits.max_queue_seconds)
         )
-        self._room = self._admission.room
+        self.room = self._admission.room
+        """What waits."""
         self._forecast = self._admission.forecast
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -147,15 +148,10 @@ class Batcher(Generic[ProblemT, AnswerT]):
             raise
         for rival in rivals:
             self._refuse(rival, self._admission.full("other callers came, and this one held the most of it"))
-        self._room_changed()
-
-    def _room_changed(self) -> None:
-        self._observer.queue_changed(self._room.rows, self._room.bytes)
 
     def _abandon(self, job: Job[ProblemT, AnswerT]) -> None:
         """Nobody waits for the job any more: forget it at once, so that its room is free."""
-        if self._room.discard(job):
-            self._room_changed()
+        if self.room.discard(job):
             expired = job.deadline is not None and job.deadline <= self._clock.now()
             self._observer.rejected(DeadlineExceededError.reason if expired else CancelledError.reason)
 
@@ -168,11 +164,10 @@ class Batcher(Generic[ProblemT, AnswerT]):
     def _fail_all(self, make_error: Callable[[], Exception]) -> None:
         """Whatever waits or is being solved ends with an error."""
         lost = [job for job in self._in_hand if not job.reply.done()]
-        while self._room:
-            (job,) = self._room.first(1)
-            self._room.discard(job)
+        while self.room:
+            (job,) = self.room.first(1)
+            self.room.discard(job)
             lost.append(job)
-        self._room_changed()
         for job in lost:
             self._refuse(job, make_error())
 
@@ -185,7 +180,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
 
     async def _serve_next(self) -> None:
         self._in_hand = []  # an idle server must not hold on to the loads of its last batch
-        if not self._room:
+        if not self.room:
             self._idle.set()
             self._arrived.clear()
             await self._arrived.wait()
@@ -207,7 +202,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
                 arrival.cancel()
 
     def _is_batch_full(self) -> bool:
-        enough = self._room.rows >= self._limits.max_batch_rows or len(self._room) >= self._limits.max_batch_requests
+        enough = self.room.rows >= self._limits.max_batch_rows or len(self.room) >= self._limits.max_batch_requests
         return enough or self._refusal is not None
 
     def _take_batch(self, batch: list[Job[ProblemT, AnswerT]]) -> None:
@@ -215,13 +210,13 @@ class Batcher(Generic[ProblemT, AnswerT]):
         now = self._clock.now()
         limits = self._limits
         rows, seconds, end = 0, 0.0, math.inf
-        for job in self._room.first(_SCAN * limits.max_batch_requests):
+        for job in self.room.first(_SCAN * limits.max_batch_requests):
             if job.reply.done():  # cancelled in this very moment
                 self._abandon(job)
                 continue
             late = self._admission.too_late(job, now)
             if late is not None:
-                self._room.discard(job)
+                self.room.discard(job)
                 self._refuse(job, late)
                 continue
             # a batch is answered when all of it is solved: nobody may join who would make another too late
@@ -233,13 +228,12 @@ class Batcher(Generic[ProblemT, AnswerT]):
                 and longer <= limits.max_batch_seconds
                 and now + longer <= sooner
             ):
-                self._room.take(job)
+                self.room.take(job)
                 batch.append(job)
                 self._observer.waited(now - job.admitted)
                 rows, seconds, end = rows + job.num_rows, longer, sooner
             if len(batch) == limits.max_batch_requests or rows >= limits.max_batch_rows:
                 break
-        self._room_changed()
 
     async def _solve_batch(self, batch: list[Job[ProblemT, AnswerT]]) -> None:
         started = self._clock.now()
@@ -256,7 +250,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
         for job, answer in replies:
             if not job.reply.done():
                 job.reply.set_result(Solved(answer, started - job.admitted, seconds, len(batch), rows))
-        self._observer.solved(problems, answers, seconds)
+        self._observer.solved(batch, answers, started, seconds)
 
     async def _run_watched(self, problems: list[ProblemT]) -> Sequence[AnswerT]:
         """What the solver answers; a watchdog goes along with this one solve."""

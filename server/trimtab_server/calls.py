@@ -11,7 +11,6 @@ import asyncio
 import re
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -34,6 +33,7 @@ from trimtab.errors import (
     to_status,
 )
 from trimtab_server.access import Access, Metadata, caller_name
+from trimtab_server.logs import where
 from trimtab_server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -42,7 +42,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _cancelled, _expired = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED
 _OURS = "/trimtab.v1."  # health and reflection are counted by nobody: probes would drown the callers
 _COUNTED_HERE = (InvalidArgumentError, UnauthenticatedError, PermissionDeniedError)  # the batcher counts its own
-_MOST_FRAMES = 8
 _NOT_SERVED = {f"/{health.SERVICE_NAME}/List"}
 """Which the library for health declares and does not have."""
 
@@ -76,9 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._watching(handler, is_open=is_open)
 
     def _count(self, service: str, method: str, code: str, seconds: float, caller: str) -> None:
-        self._metrics.handled.labels(service, method, code).inc()
-        self._metrics.handling.labels(service, method).observe(seconds)
-        self._metrics.called(caller, code)
+        self._metrics.called(service, method, caller, code, seconds)
         log.info("call", code=code, seconds=round(seconds, 6))
 
     def _placing(self, handler: Any, service: str, method: str) -> Handler:
@@ -215,15 +212,5 @@ def _domain_error(caught: Exception, request_id: str) -> TrimtabError:
     if isinstance(caught, TrimtabError):
         return caught
     # Where, and not what: messages of libraries and lines of tracebacks can hold loads or secrets
-    log.error("call failed", error_type=type(caught).__name__, where=_where(caught))
+    log.error("call failed", error_type=type(caught).__name__, where=where(caught))
     return InternalError(f"unexpected error; the server's log has it under request id {request_id}")
-
-
-def _where(caught: Exception) -> list[str]:
-    """The last places of ours that an error came through, as module:line."""
-    places = [
-        f"{frame.f_globals['__name__']}:{line}"
-        for frame, line in traceback.walk_tb(caught.__traceback__)
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in {"trimtab", "trimtab_server"}
-    ]
-    return places[-_MOST_FRAMES:]

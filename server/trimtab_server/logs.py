@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -22,6 +23,11 @@ _MOST_LINES = 10_000
 _LINES_AT_ONCE = 100
 _GATHER_SECONDS = 0.01
 _DRAIN_SECONDS = 1.0
+_MOST_FRAMES = 8
+
+
+LEVELS = ("debug", "info", "warning", "error")
+_NUMBERS = {name: getattr(logging, name.upper()) for name in LEVELS}
 
 
 class LogSink:
@@ -76,6 +82,28 @@ class LogSink:
                 self.on_lost()
 
 
+class LogLevel:
+    """The least level that is logged, the first of structlog's processors; may be set at any time, on any thread."""
+
+    def __init__(self) -> None:
+        self.name = "info"
+        self._least = logging.INFO
+
+    def set(self, name: str) -> None:
+        """Log from this level on, one of LEVELS."""
+        self.name, self._least = name, _NUMBERS[name]
+
+    def __call__(self, _: Any, method: str, event: Any) -> Any:
+        """Let a line through, or not."""
+        if _NUMBERS.get(method, logging.ERROR) < self._least:
+            raise structlog.DropEvent
+        return event
+
+
+LEVEL = LogLevel()
+"""The level of this process, as structlog's settings are the process's."""
+
+
 def configure_logs(log_format: str, level: str) -> LogSink:
     """Send all logs to standard error, in `json`, `console` or `auto` (console on a terminal)."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
@@ -85,17 +113,29 @@ def configure_logs(log_format: str, level: str) -> LogSink:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     sink = LogSink(sys.stderr)
+    LEVEL.set(level)
     structlog.configure(
         processors=[
+            LEVEL,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
         logger_factory=structlog.WriteLoggerFactory(sink),  # type: ignore[arg-type]  # all that it needs of a stream
         cache_logger_on_first_use=True,
     )
     # gRPC and asyncio speak through the standard library: only what is wrong, on the same stream
     logging.basicConfig(stream=sink, level=logging.WARNING, format="%(name)s: %(message)s", force=True)
     return sink
+
+
+def where(caught: Exception) -> list[str]:
+    """The last places of ours that an error came through, as module:line."""
+    places = [
+        f"{frame.f_globals['__name__']}:{line}"
+        for frame, line in traceback.walk_tb(caught.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in {"trimtab", "trimtab_server"}
+    ]
+    return places[-_MOST_FRAMES:]

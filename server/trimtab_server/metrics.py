@@ -7,26 +7,29 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from trimtab_server.jobs import Job
 from trimtab_server.solvers.fallback import REASONS
 from trimtab_server.solvers.placement import PlacementAnswer
 from trimtab_server.solvers.problem import PackAnswer
+from trimtab_server.waiting_room import WaitingRoom
 
-# Factors of about 2 from a compiled solve of one layer to the default client timeout: a percentile read from them is
-# off by at most that factor, and the count of series stays small.
-_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-# One layer to several full-sized requests, in powers of four: DeepSeek-V3 has 58 layers.
-_ROWS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
+# All buckets are few: a server is to have fewer than 200 series.
+#
+# From a compiled solve of one layer to the default client timeout; finest where a call of DeepSeek-V3's size lies.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+# One layer to several full-sized requests: DeepSeek-V3 has 58 layers.
+_ROWS = (1, 16, 64, 256, 1024, 4096)
 # Powers of two up to the default cap of a batch.
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
-# From a few swaps to every slot of DeepSeek-V3 (16,704), and what is larger still.
-_MOVES = (0, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
-# Balancedness is mostly above 0.9 once packed, and what matters there is the distance to 1.
-_BALANCEDNESS = (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 1.0)
+# From a few swaps to every slot of DeepSeek-V3 (16,704).
+_MOVES = (0, 30, 300, 1000, 3000, 10_000)
+_LAYERS = (0, 1, 4, 16, 64)
+# Balancedness is mostly above 0.9 once packed, and what matters there is the distance to 1, the most there is.
+_BALANCEDNESS = (0.6, 0.8, 0.9, 0.95, 0.99, 0.999)
 _OTHER = "other"
+_SOLVING = frozenset({"Pack", "Rebalance"})
 WATCHED = ("tls", "callers")
 """What is made of files that are read again when they change."""
 
@@ -39,21 +42,22 @@ class Metrics:
         disable_created_metrics()
         self._registry = registry
         ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
         rpc = ("grpc_service", "grpc_method")
         self.started = Counter("grpc_server_started_total", "RPCs begun.", rpc, registry=registry)
         self.handled = Counter(
             "grpc_server_handled_total", "RPCs ended, by status.", (*rpc, "grpc_code"), registry=registry
         )
         self.handling = Histogram(
-            "grpc_server_handling_seconds", "Time from request to answer.", rpc, buckets=_SECONDS, registry=registry
+            "grpc_server_handling_seconds",
+            "Time from request to answer, of calls that solve.",
+            rpc,
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.queue_wait = Histogram(
             "trimtab_queue_wait_seconds", "Time from admission to a batch.", buckets=_SECONDS, registry=registry
         )
-        self.queue_rows = Gauge("trimtab_queue_rows", "Layers that wait.", registry=registry)
-        self.queue_bytes = Gauge("trimtab_queue_bytes", "Bytes of loads that wait.", registry=registry)
+        self.ready = Gauge("trimtab_ready", "Whether it says SERVING.", registry=registry)
         self.batch_rows = Histogram("trimtab_batch_rows", "Layers per batch.", buckets=_ROWS, registry=registry)
         self.batch_requests = Histogram(
             "trimtab_batch_requests", "Requests per batch.", buckets=_REQUESTS, registry=registry
@@ -64,6 +68,9 @@ class Metrics:
             ("operation", "solver"),
             buckets=_SECONDS,
             registry=registry,
+        )
+        self.device_busy = Counter(
+            "trimtab_device_busy_seconds_total", "Time that the device thread has worked.", registry=registry
         )
         self.rejections = Counter(
             "trimtab_rejected_total",
@@ -88,7 +95,7 @@ class Metrics:
         self.layers_changed = Histogram(
             "trimtab_layers_changed",
             "Layers that a rebalance from a previous placement changes.",
-            buckets=(0, *_ROWS),
+            buckets=_LAYERS,
             registry=registry,
         )
         self.winning_restart = Counter(
@@ -148,6 +155,16 @@ class Metrics:
         self.build_info.labels(version, algorithm, solver, device).set(1)
         self.device_memory.labels(device).set_function(memory_bytes)
 
+    def expect_queue(self, room: WaitingRoom[Any]) -> None:
+        """Say where to read, at each scrape, what waits."""
+        for name, text, read in (
+            ("trimtab_queue_rows", "Layers that wait.", lambda: room.rows),
+            ("trimtab_queue_bytes", "Bytes of loads that wait.", lambda: room.bytes),
+            ("trimtab_queue_seconds", "Seconds of work that wait, as forecast.", lambda: room.seconds),
+            ("trimtab_queue_fullness_ratio", "How full the queue is; at 1 it refuses.", lambda: room.fullness),
+        ):
+            Gauge(name, text, registry=self._registry).set_function(read)
+
     def expect_expiry(self, expires: Callable[[], float]) -> None:
         """Say where to read, at each scrape, when the certificate expires."""
         Gauge(
@@ -156,27 +173,25 @@ class Metrics:
             registry=self._registry,
         ).set_function(expires)
 
-    def observe_pack(self, answer: PackAnswer) -> None:
-        """The quality of a packing; a request without any load has none to tell."""
-        self._observe_balancedness("pack", answer)
-        first = int((answer.winning_restart == 0).sum())
-        self.winning_restart.labels("first").inc(first)
-        self.winning_restart.labels("noisy").inc(answer.winning_restart.size - first)
-
-    def observe_rebalance(self, answer: PlacementAnswer) -> None:
-        """The quality of a placement, and where there was one before, what it takes to get there."""
-        self._observe_balancedness("rebalance", answer)
-        if answer.has_previous:
-            self.moves.observe(int(answer.moves.sum()))
-            self.layers_changed.observe(int((answer.moves > 0).sum()))
-
-    def _observe_balancedness(self, operation: str, answer: PackAnswer | PlacementAnswer) -> None:
+    def answered(self, answer: PackAnswer | PlacementAnswer) -> None:
+        """The quality of an answer; where there was a placement before, also what it takes to get from there."""
+        operation = "pack" if isinstance(answer, PackAnswer) else "rebalance"
         for stage, value in (("before", answer.balancedness_before), ("after", answer.balancedness)):
             if not math.isnan(value):
                 self.balancedness.labels(operation, stage).observe(value)
+        if isinstance(answer, PackAnswer):
+            first = int((answer.winning_restart == 0).sum())
+            self.winning_restart.labels("first").inc(first)
+            self.winning_restart.labels("noisy").inc(answer.winning_restart.size - first)
+        elif answer.has_previous:
+            self.moves.observe(int(answer.moves.sum()))
+            self.layers_changed.observe(int((answer.moves > 0).sum()))
 
-    def called(self, caller: str, code: str) -> None:
+    def called(self, service: str, method: str, caller: str, code: str, seconds: float) -> None:
         """A call of this caller ended."""
+        self.handled.labels(service, method, code).inc()
+        if method in _SOLVING:
+            self.handling.labels(service, method).observe(seconds)
         self.caller_calls.labels(caller if caller in self._callers else _OTHER, code).inc()
 
     def rejected(self, reason: str) -> None:
@@ -192,13 +207,8 @@ class BatchMetrics:
         self.rejected = metrics.rejected
         self.waited: Callable[[float], None] = metrics.queue_wait.observe
 
-    def queue_changed(self, num_rows: int, num_bytes: int) -> None:
-        """So much waits now."""
-        self._metrics.queue_rows.set(num_rows)
-        self._metrics.queue_bytes.set(num_bytes)
-
-    def solved(self, problems: Sequence[Any], answers: Sequence[Any], seconds: float) -> None:
+    def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:  # noqa: ARG002
         """A batch was solved."""
-        self._metrics.batch_requests.observe(len(problems))
-        self._metrics.batch_rows.observe(sum(problem.num_rows for problem in problems))
-        self._metrics.solve.labels(problems[0].operation, answers[0].solver).observe(seconds)
+        self._metrics.batch_requests.observe(len(jobs))
+        self._metrics.batch_rows.observe(sum(job.num_rows for job in jobs))
+        self._metrics.solve.labels(jobs[0].problem.operation, answers[0].solver).observe(seconds)

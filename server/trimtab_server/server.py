@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import TimeoutError as FutureTimeoutError  # from Python 3.11 on the same as the built-in
 from contextlib import suppress
 
 import grpc.aio
@@ -22,8 +23,9 @@ from trimtab_server.connections import allow_open_files, grpc_options, listen_on
 from trimtab_server.device_thread import DeviceThread
 from trimtab_server.devices import make_packer, with_fallback
 from trimtab_server.engine import AnyAnswer, AnyProblem, Engine
+from trimtab_server.http_endpoint import HttpEndpoint
+from trimtab_server.http_pages import Pages
 from trimtab_server.metrics import BatchMetrics, Metrics
-from trimtab_server.metrics_endpoint import MetricsEndpoint
 from trimtab_server.service import PlacementService
 from trimtab_server.settings import Settings
 from trimtab_server.solvers.cpu_searcher import CpuSearcher
@@ -40,6 +42,8 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SENDING_SECONDS = 1.0
 """For answers that are made and have to be sent."""
+_ALIVE_SECONDS = 2.0
+"""In which an event loop that is alive takes its next turn."""
 
 
 class Server:
@@ -67,6 +71,7 @@ class Server:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._ready: int = _SERVING
+        self._is_ready = False
         packer = packer or make_packer(settings.device, settings.solver, settings.solver_threads)
         self.address = self.metrics_address = ""
         self.registry = CollectorRegistry()
@@ -75,7 +80,7 @@ class Server:
         self._packer = with_fallback(packer, settings.solver_threads, self._fell_back, self._lost_device)
         self.device, self.solver = self._packer.device, self._packer.name
         self._metrics.describe_build(__version__, ALGORITHM, self._packer.name, self.device, self._packer.memory_bytes)
-        self._device_thread = DeviceThread()
+        self._device_thread = DeviceThread(self._metrics.device_busy.inc)
         self._clock = clock = clock or SystemClock()
         self._engine = Engine(self._packer, searcher or CpuSearcher(settings.solver_threads or None))
         self._batcher: Batcher[AnyProblem, AnyAnswer] = Batcher(
@@ -85,11 +90,12 @@ class Server:
             BatchMetrics(self._metrics),
             clock,
         )
-        self._service = PlacementService(self._batcher, self._packer, settings, self._metrics, clock)
+        self._metrics.expect_queue(self._batcher.room)
+        self._service = PlacementService(self._batcher, self._packer, settings, self._metrics.answered, clock)
         self._access, self._tls = self._read_files()
         self._health = health.aio.HealthServicer()
         self._grpc = self._build_grpc()
-        self._endpoint: MetricsEndpoint | None = None
+        self._endpoint: HttpEndpoint | None = None
         self._looking: asyncio.Task[None] | None = None
 
     def _read_files(self) -> tuple[Access, Watched[Material] | None]:
@@ -118,8 +124,9 @@ class Server:
         Raises:
             OSError: an address can't be listened on.
         """
-        await self._health.set(SERVICE, _NOT_SERVING)
-        self._endpoint = MetricsEndpoint(self._settings.metrics_listen, self.registry)
+        await self._say(_NOT_SERVING)
+        pages = Pages(self.registry, self._is_alive, lambda: self._is_ready)
+        self._endpoint = HttpEndpoint(self._settings.metrics_listen, pages)
         self.metrics_address = self._endpoint.address
         allow_open_files(self._settings.max_connections)
         self.address = listen_on(self._grpc, self._settings.listen, self._tls)
@@ -128,7 +135,22 @@ class Server:
         self._looking = asyncio.create_task(self._look_at_files(), name="files")
         await self._device_thread.run(self._engine.warm_up)
         self._batcher.start()  # what came meanwhile has waited, so that no solve is thought to take what a warm-up does
-        await self._health.set(SERVICE, self._ready)  # the warm-up may have lost the device
+        await self._say(self._ready)  # the warm-up may have lost the device
+
+    async def _say(self, readiness: int) -> None:
+        """Whether to send calls here, wherever it is asked."""
+        self._is_ready = readiness == _SERVING
+        self._metrics.ready.set(self._is_ready)
+        await self._health.set(SERVICE, readiness)
+
+    def _is_alive(self) -> bool:
+        """Whether the event loop answers; asked on other threads."""
+        try:
+            turn = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop)
+            turn.result(_ALIVE_SECONDS)
+        except (TimeoutError, FutureTimeoutError, RuntimeError):  # it hangs, or has ended
+            return False
+        return not self.stuck.is_set()
 
     async def _look_at_files(self) -> None:
         """So that a file that is broken is told of when it breaks, and not by the next call."""
@@ -147,7 +169,7 @@ class Server:
         log.error("device lost", device=self.device, then=self._settings.on_device_loss)
         if self._settings.on_device_loss == "not-serving":
             self._ready = _NOT_SERVING
-            asyncio.run_coroutine_threadsafe(self._health.set(SERVICE, _NOT_SERVING), self._loop)
+            asyncio.run_coroutine_threadsafe(self._say(_NOT_SERVING), self._loop)
 
     @property
     def stuck(self) -> asyncio.Event:
@@ -160,7 +182,7 @@ class Server:
 
     async def stop(self) -> None:
         """Say NOT_SERVING, serve on for the pause, take no new work, finish what was taken within the grace, end."""
-        await self._health.set(SERVICE, _NOT_SERVING)
+        await self._say(_NOT_SERVING)
         await self._clock.sleep(self._settings.drain_pause)
         grace = self._settings.drain_grace
         # Nobody can connect any more and those who are connected are told to go, before anything is refused.
@@ -172,7 +194,7 @@ class Server:
 
     async def abandon(self) -> None:
         """End now: what was taken and is not answered gets UNAVAILABLE."""
-        await self._health.set(SERVICE, _NOT_SERVING)
+        await self._say(_NOT_SERVING)
         if self.stuck.is_set():
             await self._health.set("", _NOT_SERVING)
         if self._looking is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -17,7 +18,6 @@ from trimtab_server.clock import Clock
 from trimtab_server.engine import AnyAnswer, AnyProblem
 from trimtab_server.fair_queue import Priority
 from trimtab_server.jobs import Solved
-from trimtab_server.metrics import Metrics
 from trimtab_server.settings import Settings
 from trimtab_server.solvers.problem import Packer
 
@@ -32,13 +32,14 @@ class PlacementService(PlacementServiceServicer):
         batcher: Batcher[AnyProblem, AnyAnswer],
         packer: Packer,
         settings: Settings,
-        metrics: Metrics,
+        answered: Callable[[AnyAnswer], None],
         clock: Clock,
     ) -> None:
+        """Serve what a batcher solves; `answered` is told every answer, once it is on its way."""
         self._batcher = batcher
         self._packer = packer
         self._limits = settings.request_limits
-        self._metrics = metrics
+        self._answered = answered
         self._clock = clock
         self._description = contract.write_description(packer, settings.limits)
 
@@ -48,7 +49,7 @@ class PlacementService(PlacementServiceServicer):
         del request  # a third copy of the loads, not to be held while this waits
         structlog.contextvars.bind_contextvars(shape=list(problem.weight.shape), packs=problem.num_packs)
         solved = await self._solve(problem, priority, context)
-        asyncio.get_running_loop().call_soon(self._metrics.observe_pack, solved.answer)  # after the answer is sent
+        self._tell_later(solved.answer)
         return contract.write_pack(solved)
 
     async def Rebalance(self, request: pb.RebalanceRequest, context: Context) -> pb.RebalanceResponse:
@@ -60,12 +61,15 @@ class PlacementService(PlacementServiceServicer):
         )
         solved = await self._solve(problem, priority, context)
         structlog.contextvars.bind_contextvars(moves=int(solved.answer.moves.sum()))
-        asyncio.get_running_loop().call_soon(self._metrics.observe_rebalance, solved.answer)
+        self._tell_later(solved.answer)
         return rebalance_contract.write_rebalance(solved)
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:  # noqa: ARG002
         """Tell what this server is."""
         return self._description
+
+    def _tell_later(self, answer: AnyAnswer) -> None:
+        asyncio.get_running_loop().call_soon(self._answered, answer)
 
     async def _solve(self, problem: Any, priority: Priority, context: Context) -> Solved[Any]:
         solved = await self._batcher.submit(

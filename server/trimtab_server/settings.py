@@ -76,7 +76,9 @@ class Settings(BaseSettings):
         "127.0.0.1:50051", description="where to serve gRPC: HOST:PORT (port 0: any free one) or unix:PATH"
     )
     metrics_listen: Annotated[str, AfterValidator(addresses.tcp_address)] = Field(
-        "127.0.0.1:9095", description="where to serve /metrics over HTTP: HOST:PORT (port 0: any free one)"
+        "127.0.0.1:9095",
+        description="where to serve HTTP: /metrics, the probes /livez and /readyz, a page at /: HOST:PORT (port 0: any "
+        "free one)",
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to solve: cpu, cuda, cuda:N, or auto: CUDA where there is one"
@@ -160,11 +162,16 @@ class Settings(BaseSettings):
     reflection: CliImplicitFlag[bool] = Field(
         default=True, description="serve gRPC reflection, so that tools can list the API"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level to log; PUT /log-level on the HTTP port changes it while it runs"
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json lines, plain console lines, or auto: console on a terminal"
     )
     check_config: CliImplicitFlag[bool] = Field(default=False, description="print the settings and end")
+    probe: CliImplicitFlag[bool] = Field(
+        default=False, description="ask the server of these settings whether it is ready; exit status 0: it is"
+    )
     new_token: Annotated[str | None, AfterValidator(_name)] = Field(
         None, description="print a fresh token for a caller of this name, and its line for --callers-file, and end"
     )
@@ -182,7 +189,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe_on_the_wire(self) -> Settings:
-        if self.new_token is not None:  # serves nothing: a container's --listen is no reason to refuse
+        if self.probe or self.new_token is not None:  # serves nothing: a container's --listen is no reason to refuse
             return self
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key belong together: give both, or neither")

@@ -74,6 +74,12 @@ class WaitingRoom(Generic[JobT]):
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def fullness(self) -> float:
+        """The part of its limits that is taken, of the one nearest to its end; 1: full."""
+        limits = self._limits
+        return max(self.rows / limits.rows, self.bytes / limits.bytes, self.seconds / limits.seconds)
+
     def first(self, count: int) -> list[JobT]:
         """So many jobs, in the order they would be taken."""
         return self._queue.first(count)

@@ -1,4 +1,4 @@
-"""/metrics over HTTP, on threads of its own: whatever happens there, calls are answered."""
+"""An HTTP server on threads of its own: whatever happens there, calls are answered."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import threading
 import time
 from contextlib import suppress
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+if TYPE_CHECKING:  # it is there for type checkers alone
+    from _typeshed.wsgi import WSGIApplication
 
 _MOST_CONNECTIONS = 32
 _SECONDS_OF_SILENCE = 10.0
-_SECONDS_A_SCRAPE = 30.0
+_SECONDS_A_REQUEST = 30.0
 _SECONDS_WITHOUT_FILES = 0.1
 
 
@@ -24,7 +25,7 @@ class _Handler(WSGIRequestHandler):
     timeout = _SECONDS_OF_SILENCE
 
     def log_message(self, *_: Any) -> None:
-        """Scrapes are not worth a line."""
+        """Scrapes and probes are not worth a line."""
 
     def handle(self) -> None:
         """Answer; a client that breaks off is no error of ours."""
@@ -60,7 +61,7 @@ class _Endpoint(ThreadingMixIn, WSGIServer):
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        self._ends[request] = time.monotonic() + _SECONDS_A_SCRAPE
+        self._ends[request] = time.monotonic() + _SECONDS_A_REQUEST
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread to be had
@@ -97,10 +98,10 @@ class _Endpoint(ThreadingMixIn, WSGIServer):
         """Nothing: the base would print a traceback, and the next scrape tells."""
 
 
-class MetricsEndpoint:
+class HttpEndpoint:
     """The endpoint, listening from its making to `close`."""
 
-    def __init__(self, address: str, registry: CollectorRegistry) -> None:
+    def __init__(self, address: str, application: WSGIApplication) -> None:
         """Listen on HOST:PORT.
 
         Raises:
@@ -109,12 +110,12 @@ class MetricsEndpoint:
         host, _, port = address.rpartition(":")
         try:
             self._http = make_server(
-                host.strip("[]"), int(port), make_wsgi_app(registry), server_class=_Endpoint, handler_class=_Handler
+                host.strip("[]"), int(port), application, server_class=_Endpoint, handler_class=_Handler
             )
         except OSError as error:
             raise OSError(f"--metrics-listen {address}: {error.strerror or error}") from error
         self.address = f"{host}:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, name="http", daemon=True).start()
 
     def close(self) -> None:
         """Listen no more."""
