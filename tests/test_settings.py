@@ -41,6 +41,21 @@ def test_settings_are_frozen() -> None:
             "--metrics-listen (TRIMTAB_METRICS_LISTEN): must be HOST:PORT, as 127.0.0.1:9095, got 'unix:/x'",
         ),
         (
+            ["--otlp-endpoint", "127.0.0.1:4317"],
+            (
+                "--otlp-endpoint (TRIMTAB_OTLP_ENDPOINT): must be http://HOST:PORT or https://HOST:PORT, as"
+                " http://127.0.0.1:4317, got '127.0.0.1:4317'"
+            ),
+        ),
+        (
+            ["--otlp-endpoint", "http://collector:99999"],
+            "--otlp-endpoint (TRIMTAB_OTLP_ENDPOINT): the port must be at most 65535, got 'http://collector:99999'",
+        ),
+        (
+            ["--trace-ratio", "2"],
+            "--trace-ratio (TRIMTAB_TRACE_RATIO): Input should be less than or equal to 1, got '2'",
+        ),
+        (
             ["--device", "tpu"],
             "--device (TRIMTAB_DEVICE): must be auto, cpu, cuda or cuda:N, got 'tpu'",
         ),

@@ -23,6 +23,7 @@ from trimtab_server.exit_codes import ExitCode
 from trimtab_server.logs import LogSink, configure_logs
 from trimtab_server.probe import probe
 from trimtab_server.settings import Settings, SettingsError, read_settings
+from trimtab_server.tracing import TracingError
 from trimtab_server.watched import BrokenFileError
 
 if TYPE_CHECKING:  # heavy, as in main
@@ -54,7 +55,7 @@ def main() -> None:
     sink = configure_logs(settings.log_format, settings.log_level)
     try:
         ended = uvloop.run(serve(settings, sink))  # wakes faster than asyncio's own loop: see docs/benchmarks.md
-    except (DeviceError, BrokenFileError, OSError) as error:
+    except (DeviceError, BrokenFileError, TracingError, OSError) as error:
         sink.drain()
         print(f"trimtab-server: {error}", file=sys.stderr)  # noqa: T201  # said to whoever started it
         sys.exit(ExitCode.FAILED)
@@ -88,6 +89,7 @@ async def serve(settings: Settings, sink: LogSink) -> Ended:
     Raises:
         DeviceError: the device asked for is not there.
         BrokenFileError: a file that a setting names can't be used.
+        TracingError: what traces need is not installed.
         OSError: an address can't be listened on.
     """
     from trimtab_server.server import Server  # noqa: PLC0415  # heavy, as in main

@@ -1,4 +1,4 @@
-"""Addresses to listen on: HOST:PORT or unix:PATH."""
+"""Addresses: to listen on, HOST:PORT or unix:PATH; of a collector of traces."""
 
 from __future__ import annotations
 
@@ -30,3 +30,18 @@ def tcp_address(value: str) -> str:
     if value.startswith("unix:"):
         raise ValueError("must be HOST:PORT, as 127.0.0.1:9095")
     return address(value)
+
+
+def collector(value: str | None) -> str | None:
+    """The address of a collector, checked.
+
+    Raises:
+        ValueError: says what it must be.
+    """
+    if value is None:
+        return None
+    scheme, _, rest = value.partition("://")
+    if scheme not in {"http", "https"} or not _ADDRESS.fullmatch(rest) or rest.startswith("unix:"):
+        raise ValueError("must be http://HOST:PORT or https://HOST:PORT, as http://127.0.0.1:4317")
+    address(rest)
+    return value

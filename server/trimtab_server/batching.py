@@ -95,7 +95,13 @@ class Batcher(Generic[ProblemT, AnswerT]):
         self._owner = asyncio.create_task(self._own(), name="batcher")
 
     async def submit(
-        self, problem: ProblemT, *, caller: str, priority: Priority = Priority.NORMAL, deadline: float | None = None
+        self,
+        problem: ProblemT,
+        *,
+        caller: str,
+        priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
+        trace: Any = None,
     ) -> Solved[AnswerT]:
         """The answer to a problem.
 
@@ -104,6 +110,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
             caller: whose line it joins.
             priority: its weight next to others.
             deadline: on the batcher's clock; a job that has not begun by then is dropped.
+            trace: what the observer may want to know of it.
 
         Raises:
             UnavailableError: the server drains.
@@ -113,7 +120,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
         """
         reply: asyncio.Future[Solved[AnswerT]] = asyncio.get_running_loop().create_future()
         cost = self._forecast.seconds(problem)
-        job = Job(problem, caller, priority, deadline, self._clock.now(), cost, reply)
+        job = Job(problem, caller, priority, deadline, self._clock.now(), cost, reply, trace)
         self._admit(job)
         self._arrived.set()
         self._idle.clear()
@@ -249,7 +256,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
         self._forecast.learn(problems, seconds)
         for job, answer in replies:
             if not job.reply.done():
-                job.reply.set_result(Solved(answer, started - job.admitted, seconds, len(batch), rows))
+                job.reply.set_result(Solved(answer, started, started - job.admitted, seconds, len(batch), rows))
         self._observer.solved(batch, answers, started, seconds)
 
     async def _run_watched(self, problems: list[ProblemT]) -> Sequence[AnswerT]:

@@ -35,6 +35,7 @@ from trimtab.errors import (
 from trimtab_server.access import Access, Metadata, caller_name
 from trimtab_server.logs import where
 from trimtab_server.metrics import Metrics
+from trimtab_server.tracing import Tracer, call_trace
 
 log = structlog.get_logger()
 
@@ -52,8 +53,9 @@ Handler = Callable[[Any, Context], Awaitable[Any]]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each call of the placement service, and lets none but callers ask for health and reflection."""
 
-    def __init__(self, metrics: Metrics, access: Access, receive_timeout: float) -> None:
+    def __init__(self, metrics: Metrics, access: Access, tracer: Tracer, receive_timeout: float) -> None:
         self._metrics = metrics
+        self._tracer = tracer
         self._access = access
         self._receive_timeout = receive_timeout
         self._wrapped: dict[str, Any] = {}
@@ -75,8 +77,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._watching(handler, is_open=is_open)
 
     def _count(self, service: str, method: str, code: str, seconds: float, caller: str) -> None:
-        self._metrics.called(service, method, caller, code, seconds)
+        trace = call_trace.get()
+        trace_id = trace.trace_id if trace else None
+        self._metrics.called(service, method, caller, code, seconds=seconds, trace_id=trace_id)
         log.info("call", code=code, seconds=round(seconds, 6))
+        if trace is not None:
+            self._tracer.end(trace, f"{service}/{method}", code, caller=caller, seconds=seconds)
 
     def _placing(self, handler: Any, service: str, method: str) -> Handler:
         """A method of the placement service."""
@@ -89,6 +95,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request_id = _request_id(metadata)
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(request_id=request_id, method=method)
+            self._begin_trace(metadata)
             code, name = grpc.StatusCode.OK.name, ""
             try:
                 caller = self._access.identify(context, metadata)
@@ -114,6 +121,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 asyncio.get_running_loop().call_soon(self._count, service, method, code, seconds, name)
 
         return call
+
+    def _begin_trace(self, metadata: Any) -> None:
+        trace = self._tracer.begin(metadata)
+        call_trace.set(trace if trace is not None and trace.is_recorded else None)
+        if trace is not None:
+            structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
 
     def _watching(self, handler: Any, *, is_open: bool) -> Any:
         """A method of health or reflection."""

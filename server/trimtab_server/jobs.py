@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from trimtab_server.fair_queue import Priority
 
@@ -48,6 +48,8 @@ class Solved(Generic[AnswerT]):
     """An answer, and how it came about."""
 
     answer: AnswerT
+    started: float
+    """On the batcher's clock."""
     queue_seconds: float
     solve_seconds: float
     batch_requests: int
@@ -66,6 +68,8 @@ class Job(Generic[ProblemT, AnswerT]):
     cost: float
     """Seconds that it will probably take."""
     reply: asyncio.Future[Solved[AnswerT]] = field(repr=False)
+    trace: Any = None
+    """What its observers may want to know of it."""
     share_key: Hashable = field(init=False)
 
     def __post_init__(self) -> None:

@@ -187,11 +187,14 @@ class Metrics:
             self.moves.observe(int(answer.moves.sum()))
             self.layers_changed.observe(int((answer.moves > 0).sum()))
 
-    def called(self, service: str, method: str, caller: str, code: str, seconds: float) -> None:
-        """A call of this caller ended."""
+    def called(
+        self, service: str, method: str, caller: str, code: str, *, seconds: float, trace_id: str | None = None
+    ) -> None:
+        """A call of this caller ended; a trace id becomes an exemplar of its latency."""
         self.handled.labels(service, method, code).inc()
         if method in _SOLVING:
-            self.handling.labels(service, method).observe(seconds)
+            exemplar = {"trace_id": trace_id} if trace_id else None
+            self.handling.labels(service, method).observe(seconds, exemplar)
         self.caller_calls.labels(caller if caller in self._callers else _OTHER, code).inc()
 
     def rejected(self, reason: str) -> None:

@@ -19,3 +19,25 @@ class Observer(Protocol):
 
     def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:
         """A batch was solved, from `started` on the batcher's clock on."""
+
+
+class Observers:
+    """Several of them, told one after the other."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def rejected(self, reason: str) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.rejected(reason)
+
+    def waited(self, seconds: float) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.waited(seconds)
+
+    def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.solved(jobs, answers, started, seconds)

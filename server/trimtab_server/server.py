@@ -23,15 +23,20 @@ from trimtab_server.connections import allow_open_files, grpc_options, listen_on
 from trimtab_server.device_thread import DeviceThread
 from trimtab_server.devices import make_packer, with_fallback
 from trimtab_server.engine import AnyAnswer, AnyProblem, Engine
+from trimtab_server.history import History
 from trimtab_server.http_endpoint import HttpEndpoint
 from trimtab_server.http_pages import Pages
 from trimtab_server.metrics import BatchMetrics, Metrics
+from trimtab_server.observer import Observer, Observers
+from trimtab_server.recent_solves import RecentSolves
 from trimtab_server.service import PlacementService
 from trimtab_server.settings import Settings
 from trimtab_server.solvers.cpu_searcher import CpuSearcher
-from trimtab_server.solvers.placement import Searcher
+from trimtab_server.solvers.placement import REBALANCE_ALGORITHM, Searcher
 from trimtab_server.solvers.problem import ALGORITHM, Packer
+from trimtab_server.status_page import StatusPage
 from trimtab_server.tls import Material, watch_material
+from trimtab_server.tracing import make_tracer
 from trimtab_server.watched import LOOK_SECONDS, Watched
 
 log = structlog.get_logger()
@@ -67,6 +72,7 @@ class Server:
         Raises:
             DeviceError: the device that the settings ask for is not there.
             BrokenFileError: a file that they name can't be used.
+            TracingError: what traces need is not installed.
         """
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -80,23 +86,48 @@ class Server:
         self._packer = with_fallback(packer, settings.solver_threads, self._fell_back, self._lost_device)
         self.device, self.solver = self._packer.device, self._packer.name
         self._metrics.describe_build(__version__, ALGORITHM, self._packer.name, self.device, self._packer.memory_bytes)
+        self._tracer = make_tracer(settings.otlp_endpoint, settings.trace_ratio)
         self._device_thread = DeviceThread(self._metrics.device_busy.inc)
         self._clock = clock = clock or SystemClock()
         self._engine = Engine(self._packer, searcher or CpuSearcher(settings.solver_threads or None))
+        self._solves = RecentSolves()
         self._batcher: Batcher[AnyProblem, AnyAnswer] = Batcher(
             self._engine.solve,
             self._device_thread.run,
             settings.batch_limits,
-            BatchMetrics(self._metrics),
+            self._observer(),
             clock,
         )
         self._metrics.expect_queue(self._batcher.room)
+        self._history = History(self._metrics, lambda: self._batcher.room.fullness, clock.now)
         self._service = PlacementService(self._batcher, self._packer, settings, self._metrics.answered, clock)
         self._access, self._tls = self._read_files()
         self._health = health.aio.HealthServicer()
         self._grpc = self._build_grpc()
         self._endpoint: HttpEndpoint | None = None
         self._looking: asyncio.Task[None] | None = None
+
+    def _observer(self) -> Observer:
+        observers: list[Observer] = [BatchMetrics(self._metrics), self._solves]
+        if self._tracer.observer is not None:
+            observers.append(self._tracer.observer)
+        return Observers(*observers)
+
+    def _status_page(self) -> StatusPage:
+        return StatusPage(
+            build={
+                "Version": __version__,
+                "Solver": self.solver,
+                "Device": self.device,
+                "Algorithms": f"{ALGORITHM}, {REBALANCE_ALGORITHM}",
+            },
+            settings=self._settings,
+            history=self._history,
+            solves=self._solves,
+            is_alive=self._is_alive,
+            is_ready=lambda: self._is_ready,
+            address=lambda: self.metrics_address,
+        )
 
     def _read_files(self) -> tuple[Access, Watched[Material] | None]:
         now, failures = self._clock.now, self._metrics.reload_failures
@@ -107,10 +138,8 @@ class Server:
         return Access(callers, open_health=self._settings.open_health), tls
 
     def _build_grpc(self) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics, self._access, self._settings.receive_timeout)],
-            options=grpc_options(self._settings),
-        )
+        calls = CallInterceptor(self._metrics, self._access, self._tracer, self._settings.receive_timeout)
+        server = grpc.aio.server(interceptors=[calls], options=grpc_options(self._settings))
         add_PlacementServiceServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._settings.reflection:
@@ -125,7 +154,8 @@ class Server:
             OSError: an address can't be listened on.
         """
         await self._say(_NOT_SERVING)
-        pages = Pages(self.registry, self._is_alive, lambda: self._is_ready)
+        self._history.start()
+        pages = Pages(self.registry, self._is_alive, lambda: self._is_ready, {"/": self._status_page()})
         self._endpoint = HttpEndpoint(self._settings.metrics_listen, pages)
         self.metrics_address = self._endpoint.address
         allow_open_files(self._settings.max_connections)
@@ -201,10 +231,12 @@ class Server:
             self._looking.cancel()
         await self._batcher.stop()
         await self._grpc.stop(_SENDING_SECONDS)
+        self._history.close()
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.close)
             self._endpoint = None
         self._device_thread.close()
+        await self._tracer.close()
 
     @property
     def is_device_busy(self) -> bool:

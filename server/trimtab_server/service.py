@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from trimtab_server.fair_queue import Priority
 from trimtab_server.jobs import Solved
 from trimtab_server.settings import Settings
 from trimtab_server.solvers.problem import Packer
+from trimtab_server.tracing import call_trace
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -72,9 +74,14 @@ class PlacementService(PlacementServiceServicer):
         asyncio.get_running_loop().call_soon(self._answered, answer)
 
     async def _solve(self, problem: Any, priority: Priority, context: Context) -> Solved[Any]:
+        trace = call_trace.get()
+        if trace is not None:
+            trace.admitted = time.monotonic_ns()
         solved = await self._batcher.submit(
-            problem, caller=caller_name.get(), priority=priority, deadline=self._deadline(context)
+            problem, caller=caller_name.get(), priority=priority, deadline=self._deadline(context), trace=trace
         )
+        if trace is not None:
+            trace.solved = solved
         structlog.contextvars.bind_contextvars(
             queue_seconds=round(solved.queue_seconds, 6),
             solve_seconds=round(solved.solve_seconds, 6),

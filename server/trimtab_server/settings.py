@@ -168,6 +168,13 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json lines, plain console lines, or auto: console on a terminal"
     )
+    otlp_endpoint: Annotated[str | None, AfterValidator(addresses.collector)] = Field(
+        None,
+        description="where to send traces: an OpenTelemetry collector's http://HOST:PORT (OTLP over gRPC), or https:",
+    )
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="part of calls that are traced, of those whose callers have not decided"
+    )
     check_config: CliImplicitFlag[bool] = Field(default=False, description="print the settings and end")
     probe: CliImplicitFlag[bool] = Field(
         default=False, description="ask the server of these settings whether it is ready; exit status 0: it is"
