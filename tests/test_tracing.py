@@ -14,13 +14,16 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import trimtab
 from tests.collector import Collector, collecting
+from tests.fakes import FakeClock
 from tests.gated_server import bare_stub, request, running_and_waiting, serving, settled
 from tests.system.tools import free_port
 from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
+from trimtab_server.otel import OtelTracer
 
 PACK, REBALANCE, DESCRIBE = (f"trimtab.v1.PlacementService/{method}" for method in ("Pack", "Rebalance", "Describe"))
 STAGES = ["admit", "queue", "solve", "encode"]
@@ -165,6 +168,22 @@ def test_the_caller_decides_else_the_ratio(ratio: int, traceparent: str | None, 
             trace_id = server.wait_for(event="call", method="Pack")["trace_id"]
         assert [span.trace_id.hex() for span in collector.named(PACK)] == [trace_id] * recorded
         assert (trace_id == TRACE_ID) is kept
+
+
+def test_traced_calls_are_bounded_a_second() -> None:
+    """A second's worth at once, then as they come back; not even callers that ask for a trace get more."""
+    clock = FakeClock()
+    tracer = OtelTracer(InMemorySpanExporter(), ratio=1, rate=3, now=clock.now)
+
+    def recorded(calls: int) -> int:
+        return sum(tracer.begin((("traceparent", SAMPLED),)).is_recorded for _ in range(calls))
+
+    assert recorded(10) == 3
+    clock.advance(0.7)
+    assert recorded(10) == 2
+    clock.advance(60)
+    assert recorded(10) == 3
+    assert tracer.begin((("traceparent", SAMPLED),)).trace_id == TRACE_ID
 
 
 def open_metrics(server: ServerProcess) -> Sequence[str]:

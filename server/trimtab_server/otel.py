@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.context import Context
@@ -35,16 +35,39 @@ _CLOSE_SECONDS = 2.0
 _NS = 1_000_000_000
 
 
+class Allowance:
+    """So many a second, the first second's worth at once (a token bucket)."""
+
+    def __init__(self, rate: float, now: Callable[[], float]) -> None:
+        self._rate, self._now = rate, now
+        self._left, self._seen = max(rate, 1.0), now()
+
+    def take(self) -> bool:
+        """One more, where that is within the rate."""
+        now = self._now()
+        self._left = min(self._left + (now - self._seen) * self._rate, max(self._rate, 1.0))
+        self._seen = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class OtelTracer:
     """Sends traces to a collector, on a thread of its own; what that can't take in time is lost, and no call waits."""
 
-    def __init__(self, exporter: SpanExporter, ratio: float) -> None:
+    def __init__(
+        self, exporter: SpanExporter, ratio: float, rate: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
         """Trace by an exporter.
 
         Args:
             exporter: where spans go.
             ratio: the part of calls that are recorded, of those whose callers have not decided.
+            rate: calls a second that are recorded at most, whatever callers have decided.
+            now: the time, in seconds.
         """
+        self._allowance = Allowance(rate, now)
         self.observer = self
         self._processor = BatchSpanProcessor(exporter)
         self._sampler = ParentBased(TraceIdRatioBased(ratio))
@@ -61,7 +84,8 @@ class OtelTracer:
         if parent is not None and not parent.is_valid:
             above = parent = None
         trace_id = parent.trace_id if parent else self._ids.generate_trace_id()
-        is_recorded = self._sampler.should_sample(above, trace_id, "call").decision is Decision.RECORD_AND_SAMPLE
+        decision = self._sampler.should_sample(above, trace_id, "call").decision
+        is_recorded = decision is Decision.RECORD_AND_SAMPLE and self._allowance.take()
         context = self._context(trace_id, parent) if is_recorded else None
         return CallTrace(f"{trace_id:032x}", is_recorded, time.monotonic_ns(), parent, context)
 
@@ -149,6 +173,6 @@ def _stages(trace: CallTrace, ended: int) -> Iterator[tuple[str, int, int]]:
     yield "encode", done, ended
 
 
-def collector_tracer(endpoint: str, ratio: float) -> OtelTracer:
+def collector_tracer(endpoint: str, ratio: float, rate: float) -> OtelTracer:
     """Traces to a collector that takes OTLP over gRPC at `http://HOST:PORT`, or `https://` with TLS."""
-    return OtelTracer(OTLPSpanExporter(endpoint), ratio)
+    return OtelTracer(OTLPSpanExporter(endpoint), ratio, rate)

@@ -86,7 +86,7 @@ class Server:
         self._packer = with_fallback(packer, settings.solver_threads, self._fell_back, self._lost_device)
         self.device, self.solver = self._packer.device, self._packer.name
         self._metrics.describe_build(__version__, ALGORITHM, self._packer.name, self.device, self._packer.memory_bytes)
-        self._tracer = make_tracer(settings.otlp_endpoint, settings.trace_ratio)
+        self._tracer = make_tracer(settings.otlp_endpoint, settings.trace_ratio, settings.trace_rate)
         self._device_thread = DeviceThread(self._metrics.device_busy.inc)
         self._clock = clock = clock or SystemClock()
         self._engine = Engine(self._packer, searcher or CpuSearcher(settings.solver_threads or None))

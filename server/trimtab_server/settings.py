@@ -175,6 +175,9 @@ class Settings(BaseSettings):
     trace_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="part of calls that are traced, of those whose callers have not decided"
     )
+    trace_rate: PositiveFloat = Field(
+        100.0, allow_inf_nan=False, description="most calls a second that are traced, whatever their callers decide"
+    )
     check_config: CliImplicitFlag[bool] = Field(default=False, description="print the settings and end")
     probe: CliImplicitFlag[bool] = Field(
         default=False, description="ask the server of these settings whether it is ready; exit status 0: it is"

@@ -71,7 +71,7 @@ class Untraced:
         """Nothing is left."""
 
 
-def make_tracer(endpoint: str | None, ratio: float) -> Tracer:
+def make_tracer(endpoint: str | None, ratio: float, rate: float) -> Tracer:
     """A tracer that sends to a collector, or none.
 
     Raises:
@@ -83,4 +83,4 @@ def make_tracer(endpoint: str | None, ratio: float) -> Tracer:
         from trimtab_server.otel import collector_tracer  # noqa: PLC0415  # an extra of its own
     except ImportError:
         raise TracingError("--otlp-endpoint needs what the extra otel brings: pip install 'trimtab[otel]'") from None
-    return collector_tracer(endpoint, ratio)
+    return collector_tracer(endpoint, ratio, rate)
