@@ -8,6 +8,8 @@ TORCH ?= torch==2.13.0
 LOADS ?=
 # What `make bench-solvers` measures: auto (a GPU where there is one), cpu, cuda or cuda:N
 DEVICE ?= auto
+# More for `make up`
+UP ?=
 
 # Small enough to run as plain Python, without numba's compiler
 KERNEL_TESTS := tests/test_rebalance_choice.py tests/test_rebalance_examples.py tests/test_packer.py
@@ -23,7 +25,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Two makes in one checkout set up once, one after the other
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
-.PHONY: help demo serve test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory lock audit \
+.PHONY: help demo serve up test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory lock audit \
   soak chaos fuzz connections mutants coverage clean
 
 help: ## list the targets
@@ -34,6 +36,9 @@ demo: $(READY) ## start a server, pack a load, fire a burst, show what happened;
 
 serve: $(READY) ## run a server in the foreground until Ctrl-C
 	@exec .venv/bin/trimtab-server
+
+up: $(READY) ## a server, Prometheus and a page to look at, until Ctrl-C (after make tools); UP=--load drives it too
+	@exec .venv/bin/python deploy/up.py $(UP)
 
 test: lint ## lint, then all tests that pip alone can set up
 	@echo "== tests"
