@@ -25,7 +25,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Two makes in one checkout set up once, one after the other
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
-.PHONY: help demo serve up test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory lock audit \
+.PHONY: help demo serve up test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory dashboards lock audit \
   soak chaos fuzz connections mutants coverage clean
 
 help: ## list the targets
@@ -59,6 +59,10 @@ tools: .tools/.ready ## get what the system tests need from Debian and npm
 test-system: $(READY) ## the tests with foreign tools (after make tools)
 	@echo "== system tests"
 	@.venv/bin/pytest tests/system
+
+dashboards: $(READY) ## write deploy/grafana/*.json and the Prometheus operator's rules again
+	@.venv/bin/python -m deploy.grafana.dashboards
+	@.venv/bin/python deploy/kubernetes/prometheus_rule.py
 
 bench: $(READY) ## the solver and the service, measured
 	@.venv/bin/python -m benchmarks.solver
