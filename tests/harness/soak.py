@@ -179,7 +179,7 @@ def report(soaked: Soaked, options: Options) -> bool:
     before, warm, last = memory.at(0), memory.at(_WARM_SECONDS), memory.samples[-1][1]
     print(f"resident {before:.1f} MB before, {warm:.1f} at {_WARM_SECONDS:g} s, {last:.1f} at the end")
     print(f"the server kept {soaked.busy:.2f} processors busy")
-    print(f"the server's reasons: {soaked.rejections}")
+    print(f"the server's reasons: { {reason: count for reason, count in soaked.rejections.items() if count} }")
     for said, count in [*load.refusals.most_common(5), *(load.causes + soaked.peak.causes).most_common(10)]:
         print(f"{count} x {said}")
     return all(row[-1] == "yes" for row in rows)

@@ -46,7 +46,10 @@ def test_prometheus_scrapes_what_was_driven(worked_server: ServerProcess, tmp_pa
     """A real Prometheus reads the endpoint, and its queries give the counts of the calls made."""
     rows = PACKS * LAYERS
     expected = {
-        f"sum by (grpc_code) (grpc_server_handled_total{{{PACK_CALLS}}}) > 0": {"OK": PACKS, "INVALID_ARGUMENT": REFUSED},
+        f"sum by (grpc_code) (grpc_server_handled_total{{{PACK_CALLS}}}) > 0": {
+            "OK": PACKS,
+            "INVALID_ARGUMENT": REFUSED,
+        },
         f"sum(grpc_server_started_total{{{PACK_CALLS}}})": {"": PACKS + REFUSED},
         f"sum(grpc_server_handling_seconds_count{{{PACK_CALLS}}})": {"": PACKS + REFUSED},
         "sum by (grpc_method) (grpc_server_handled_total)": {"Pack": PACKS + REFUSED, "Describe": 1, "Rebalance": 1},
