@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -18,7 +18,8 @@ KEPT_SECONDS = 600.0
 MINUTE = 60.0
 
 
-class Buckets(NamedTuple):
+@dataclass(frozen=True)
+class Buckets:
     """What a histogram has counted; as its metric, or between two readings of it."""
 
     bounds: tuple[float, ...] = ()
@@ -95,6 +96,7 @@ class History:
         self._metrics = metrics
         self._fullness = fullness
         self.now = now
+        self.started = now()
         self._readings: deque[Reading] = deque(maxlen=round(KEPT_SECONDS / INTERVAL_SECONDS) + 1)
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -162,10 +164,12 @@ def _buckets(metric: MetricWrapperBase) -> Buckets:
     return Buckets(tuple(counts), tuple(counts.values()), total)
 
 
-def within(readings: Sequence[Reading], seconds: float) -> tuple[Reading, Reading]:
-    """The last reading, and the first that is at most so much older."""
-    last = readings[-1]
-    return next(reading for reading in readings if reading.at >= last.at - seconds), last
+def last_minute(readings: Sequence[Reading], end: int | None = None) -> tuple[Reading, Reading]:
+    """Of the readings up to an end: the last, and the one a minute before it, or the oldest there is."""
+    stop = len(readings) if end is None else end
+    last = readings[stop - 1]
+    begin = last.at - MINUTE - INTERVAL_SECONDS / 2  # threads wake a little late
+    return readings[bisect_left(readings, begin, hi=stop - 1, key=lambda reading: reading.at)], last
 
 
 def each_interval(readings: Sequence[Reading], figure: Figure) -> Series:
@@ -175,7 +179,7 @@ def each_interval(readings: Sequence[Reading], figure: Figure) -> Series:
 
 def each_minute(readings: Sequence[Reading], figure: Figure) -> Series:
     """A figure of the minute before every reading."""
-    pairs = [within(readings[: i + 1], MINUTE + INTERVAL_SECONDS / 2) for i in range(1, len(readings))]
+    pairs = [last_minute(readings, end) for end in range(2, len(readings) + 1)]
     return [(later.at, figure(earlier, later)) for earlier, later in pairs]
 
 

@@ -5,59 +5,76 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from trimtab_server.jobs import Job
-from trimtab_server.observer import Observer
-from trimtab_server.solvers.placement import PlacementAnswer
+from trimtab_server.solvers.placement import Figures, PlacementAnswer, mean_of_known
 from trimtab_server.solvers.problem import PackAnswer
 
 KEPT = 20
-MOST_LAYERS = 512
-"""Of a solve, whose figures are kept."""
-_Figures = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Solve:
-    """A request that was solved; what is not known, as before where there was no placement, is nan."""
+class Balancedness(NamedTuple):
+    """Of the layers of a solve, worked out when somebody looks: the event loop has better things to do."""
+
+    figures: Figures  # [num_layers]
+    over: Figures | None = None  # [num_layers]: what they are to be divided by
+
+    @property
+    def by_layer(self) -> Figures:
+        """[num_layers], nan where there is no load, or was no placement."""
+        if self.over is None:
+            return self.figures
+        ratio = np.full(len(self.figures), np.nan)
+        np.divide(self.figures, self.over, out=ratio, where=self.over > 0)
+        return ratio
+
+    @property
+    def mean(self) -> float:
+        """Over the layers with load, nan where none has any."""
+        return mean_of_known(self.by_layer)
+
+
+class Solve(NamedTuple):
+    """A request that was solved. It holds figures by layer, never the placement."""
 
     at: float
     """When, on the batcher's clock."""
     operation: str
     solver: str
-    layers: int
-    before: float
-    """Balancedness: the mean over all layers with load."""
-    after: float
-    moves: int | None
-    """None where there was no placement to move from."""
+    before: Balancedness
+    after: Balancedness
+    moves: npt.NDArray[np.int32] | None  # [num_layers]; None where there was no placement to move from
     seconds: float
     """In the solver, of the whole batch."""
     requests: int
     """In the batch."""
-    before_by_layer: _Figures  # [at most MOST_LAYERS]
-    after_by_layer: _Figures  # the same
+
+    @property
+    def layers(self) -> int:
+        """How many it has."""
+        return len(self.after.figures)
 
 
 class RecentSolves:
-    """An observer that keeps a little of the last solves, and passes everything on to another."""
+    """An observer of the batcher that keeps a little of the last solves."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self.rejected = observer.rejected
-        self.waited: Callable[[float], None] = observer.waited
+    def __init__(self) -> None:
         self._solves: deque[Solve] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
 
-    def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:
+    def rejected(self, reason: str) -> None:
+        """Nothing was solved."""
+
+    def waited(self, seconds: float) -> None:
+        """Nothing is solved yet."""
+
+    def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:  # noqa: ARG002
         """A batch was solved; it is looked at once its answers are on their way."""
-        self._observer.solved(jobs, answers, started, seconds)
         asyncio.get_running_loop().call_soon(self._keep, answers, started + seconds, seconds)
 
     def _keep(self, answers: Sequence[PackAnswer | PlacementAnswer], at: float, seconds: float) -> None:
@@ -73,34 +90,10 @@ class RecentSolves:
 
 
 def _solve_of(answer: PackAnswer | PlacementAnswer, at: float, seconds: float, requests: int) -> Solve:
-    some = slice(MOST_LAYERS)
-    moves = None
     if isinstance(answer, PackAnswer):
-        operation, layers = "pack", len(answer.max_load)
-        before = _ratio(answer.mean_load[some], answer.initial_max_load[some])
-        after = _ratio(answer.mean_load[some], answer.max_load[some])
-    else:
-        operation, layers = "rebalance", len(answer.after)
-        before, after = answer.before[some].astype(np.float32), answer.after[some].astype(np.float32)
-        if answer.has_previous:
-            moves = int(answer.moves.sum())
-    return Solve(
-        at=at,
-        operation=operation,
-        solver=answer.solver,
-        layers=layers,
-        before=answer.balancedness_before,
-        after=answer.balancedness,
-        moves=moves,
-        seconds=seconds,
-        requests=requests,
-        before_by_layer=before,
-        after_by_layer=after,
-    )
-
-
-def _ratio(mean: npt.NDArray[np.float64], largest: npt.NDArray[np.float64]) -> _Figures:
-    """Balancedness by layer, nan where there is no load."""
-    ratio = np.full(len(mean), np.nan)
-    np.divide(mean, largest, out=ratio, where=largest > 0)
-    return ratio.astype(np.float32)
+        before = Balancedness(answer.mean_load, answer.initial_max_load)
+        after = Balancedness(answer.mean_load, answer.max_load)
+        return Solve(at, "pack", answer.solver, before, after, None, seconds, requests)
+    moves = answer.moves if answer.has_previous else None
+    before, after = Balancedness(answer.before), Balancedness(answer.after)
+    return Solve(at, "rebalance", answer.solver, before, after, moves, seconds, requests)
