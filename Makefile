@@ -25,8 +25,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Two makes in one checkout set up once, one after the other
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
-.PHONY: help demo serve up test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory dashboards lock audit \
-  soak chaos fuzz connections mutants coverage clean
+.PHONY: help demo serve up test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory \
+  bench-growing bench-tracing bench-tuning dashboards lock audit soak chaos fuzz connections mutants coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -52,7 +52,7 @@ lint: $(READY) ## ruff and mypy
 stubs: $(READY) ## generate client/trimtab/v1 from proto/ again
 	@.venv/bin/python -m tests.stubs
 
-tools: .tools/.ready ## get what the system tests need from Debian and npm
+tools: .tools/.ready ## get what the system tests need from Debian, npm and PyPI
 	@echo "tools: promtool $$(promtool --version 2>&1 | awk 'NR == 1 {print $$3}'), node $$(node --version)," \
 	  "buf $$(.tools/node_modules/.bin/buf --version 2>&1), $$(buildah --version), $$(chromium --version)"
 
@@ -75,6 +75,15 @@ bench-solvers: $(READY) ## all solvers over shapes, restarts and batches (some m
 
 bench-rebalance: $(READY) ## rebalancing beside EPLB's way (some minutes); TRIMTAB_TRACES=FOLDER of real loads
 	@.venv/bin/python -m benchmarks.rebalance
+
+bench-growing: $(READY) .tools/.ready ## rates of 2 and 4 replicas over one, behind Envoy and by the client (some minutes)
+	@.venv/bin/python -m benchmarks.growing
+
+bench-tracing: $(READY) ## what tracing costs (some minutes)
+	@.venv/bin/python -m benchmarks.tracing
+
+bench-tuning: $(READY) ## what each setting moves (some minutes)
+	@.venv/bin/python -m benchmarks.tuning
 
 bench-memory: $(READY) ## the server's memory over many requests
 	@.venv/bin/python -m benchmarks.memory

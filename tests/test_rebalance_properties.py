@@ -38,7 +38,7 @@ def solve(*problems: RebalanceProblem) -> list[PlacementAnswer]:
 
 
 def placement_bytes(answer: PlacementAnswer) -> bytes:
-    response = write_rebalance(Solved(answer, 0.0, 0.0, 1, len(answer.moves)))
+    response = write_rebalance(Solved(answer, 0.0, 0.0, 0.0, 1, len(answer.moves)))
     return response.placement.SerializeToString(deterministic=True)
 
 

@@ -50,4 +50,6 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, str | int]]:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 2_000),  # and how long a connection attempt may take: 20 s by default
         ("grpc.max_reconnect_backoff_ms", 2_000),
+        # Servers that were replaced have other addresses: the name is looked up again as soon, not after half a minute.
+        ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     ]

@@ -49,7 +49,7 @@ class LocalStub:
         with self._solving:
             started = time.monotonic()
             (answer,) = self._engine.solve([problem])
-        return Solved(answer, started - arrived, time.monotonic() - started, 1, problem.num_rows)
+        return Solved(answer, started, started - arrived, time.monotonic() - started, 1, problem.num_rows)
 
     def Describe(self, request: pb.DescribeRequest, **_: Any) -> pb.DescribeResponse:  # noqa: ARG002
         """As the RPC."""

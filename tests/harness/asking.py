@@ -87,7 +87,7 @@ class Oracle:
         write: Any = write_pack if method == "Pack" else write_rebalance
         problem, _ = read(request, self._limits)
         (answer,) = self._engine.solve([problem])
-        solved: Solved[Any] = Solved(answer, 0.0, 0.0, 1, problem.num_rows)
+        solved: Solved[Any] = Solved(answer, 0.0, 0.0, 0.0, 1, problem.num_rows)
         return promise_of(method, write(solved).SerializeToString())
 
 
