@@ -170,7 +170,7 @@ async def test_calls_that_come_during_the_warm_up_wait_for_it_and_are_answered()
     """And what the warm-up takes is thought of as nobody's solve: a short deadline is kept afterwards."""
     packer = GatedPacker()
     packer.hold()
-    server = Server(Settings(**FREE, solve_timeout=0.05), packer=packer)  # type: ignore[arg-type]
+    server = Server(Settings(**FREE, solve_timeout=0.05), packer=packer)
     starting = asyncio.ensure_future(server.start())
     await packer.wait_begun()
     channel, stub = bare_stub(server)
