@@ -10,6 +10,8 @@ LOADS ?=
 DEVICE ?= auto
 # More for `make up`
 UP ?=
+# Of the image: cpu or cuda
+VARIANT ?= cpu
 
 # Small enough to run as plain Python, without numba's compiler
 KERNEL_TESTS := tests/test_rebalance_choice.py tests/test_rebalance_examples.py tests/test_packer.py
@@ -26,7 +28,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
 .PHONY: help demo serve up test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory \
-  bench-growing bench-tracing bench-tuning dashboards lock audit soak chaos fuzz connections mutants coverage clean
+  bench-growing bench-tracing bench-tuning bench-image image dashboards lock audit soak chaos fuzz connections mutants \
+  coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -59,6 +62,12 @@ tools: .tools/.ready ## get what the system tests need from Debian, npm and PyPI
 test-system: $(READY) ## the tests with foreign tools (after make tools)
 	@echo "== system tests"
 	@.venv/bin/pytest tests/system
+
+image: $(READY) .tools/.ready ## build the image, without a Docker engine (some minutes); VARIANT=cuda for GPUs
+	@.venv/bin/python -m deploy.image.build --variant '$(VARIANT)'
+
+bench-image: $(READY) .tools/.ready ## how soon the image serves
+	@.venv/bin/python -m benchmarks.image
 
 dashboards: $(READY) ## write deploy/grafana/*.json and the Prometheus operator's rules again
 	@.venv/bin/python -m deploy.grafana.dashboards

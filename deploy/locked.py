@@ -36,7 +36,7 @@ def closure(name: str, extras: frozenset[str], found: dict[str, str]) -> dict[st
 
 def installed() -> dict[str, str]:
     """What a server needs, as installed here."""
-    return dict(sorted(closure("trimtab", frozenset({"", "server"}), {}).items()))
+    return dict(sorted(closure("trimtab", frozenset({"", "server", "otel"}), {}).items()))
 
 
 def locked() -> dict[str, str]:

@@ -21,9 +21,9 @@ spec.loader.exec_module(locked)
 def ranges() -> dict[str, Requirement]:
     """What pyproject.toml allows of the base and the server's dependencies."""
     text = (ROOT / "pyproject.toml").read_text()
-    lists = re.findall(r"^(?:dependencies|server) = \[$(.*?)^\]", text, re.DOTALL | re.MULTILINE)
-    assert len(lists) == 2
-    found = [Requirement(line) for each in lists for line in re.findall(r'^    "([^"]+)"', each, re.MULTILINE)]
+    lists = re.findall(r"^(?:dependencies|server|otel) = \[(.*?)\]$", text, re.DOTALL | re.MULTILINE)
+    assert len(lists) == 3
+    found = [Requirement(line) for each in lists for line in re.findall(r'"([^"]+)"', each)]
     return {requirement.name: requirement for requirement in found}
 
 
@@ -54,4 +54,4 @@ def test_the_image_installs_the_list() -> None:
     """The Dockerfile takes these versions and no others."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert "deploy/locked.txt" in dockerfile
-    assert "--constraint locked.txt" in dockerfile
+    assert "--constraint deploy/locked.txt" in dockerfile
