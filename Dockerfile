@@ -3,7 +3,8 @@
 # VARIANT=cpu asks for torch's CPU build, which comes from torch's own index or from a folder of wheels: name it with
 # PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS. VARIANT=cuda takes the build with CUDA, some gigabytes of it.
 #
-# It runs as any user id on a read-only root; what it writes goes to /tmp, which has to be a tmpfs then.
+# It runs as any user id on a read-only root; what it writes goes to /tmp, which has to be a tmpfs then, and one that
+# may hold programs for Triton (Docker: --tmpfs /tmp:exec).
 ARG PYTHON_IMAGE=python:3.12-slim
 
 # checkov:skip=CKV_DOCKER_7:the tag stands in PYTHON_IMAGE, so that a build can name another base
@@ -76,5 +77,5 @@ USER 10001:10001
 EXPOSE 50051 9095
 # The server drains on it: health says NOT_SERVING, taken work is finished
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["trimtab-server", "--probe"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["trimtab-server", "--probe"]
 ENTRYPOINT ["trimtab-server"]

@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="windows of each cell (default: 5)")
     arguments = parser.parse_args()
     small = np.random.default_rng(0).lognormal(size=(1, 288)).astype(np.float32)
-    asks = {"58 x 288": Ask(request_weights(max(CALLERS)), True), "1 x 288": Ask([small] * max(CALLERS), True)}
+    asks = {
+        "58 x 288": Ask(request_weights(max(CALLERS)), refine=True),
+        "1 x 288": Ask([small] * max(CALLERS), refine=True),
+    }
     print(machine(), flush=True)
     rows, ratios = [], {}
     with (

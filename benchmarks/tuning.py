@@ -3,7 +3,7 @@
 Run: python -m benchmarks.tuning [--seconds S] [--rounds N] [--plot FILE]
 
 Requests are Packs of DeepSeek-V3's size (58 layers x 288 items into 32 packs), each caller with its own loads. A caller
-sends its next request when it has its answer; refused ones count as refused and come back after the time they are told.
+sends its next request when it has its answer; refused ones count as refused and come back after a tenth of a second.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _serve(given: argparse.Namespace, ended: threading.Event) -> None:
     with running_server(*addresses, *given.flags) as server, _prometheus(server.metrics, given.prometheus) as watching:
         print(f"gRPC        {server.listen}   solver {server.serving['solver']} on {server.serving['device']}")
         print(f"page        http://{server.metrics}/")
-        print(f"Prometheus  http://{given.prometheus}/   alerts: http://{given.prometheus}/alerts")
+        print(f"Prometheus  http://{given.prometheus}/   alerts: http://{given.prometheus}{_alerts(given.prometheus)}")
         print("dashboards  deploy/grafana/*.json, to import where there is a Grafana")
         print("Ctrl-C ends it", flush=True)
         calls = _controller(server.listen) if given.load else iter(int, 1)
@@ -82,16 +82,20 @@ def _serve(given: argparse.Namespace, ended: threading.Event) -> None:
 
 
 def _controller(target: str) -> Iterator[int]:
-    """Calls of a cluster whose traffic drifts: each step packs, and rebalances what is in force within a budget."""
+    """Calls of a cluster whose traffic drifts around its mean: each step rebalances what is in force within a budget.
+
+    And packs the slots that came of it anew, as whoever wants to know what a fresh start would give.
+    """
     rng = np.random.default_rng()
-    load = rng.lognormal(size=(58, 256))
+    drift = rng.normal(size=(58, 256))
     with trimtab.Client(target) as client:
-        held = client.rebalance(load, num_gpus=32, num_replicas=288).physical_to_logical
+        held = client.rebalance(np.exp(drift), num_gpus=32, num_replicas=288).physical_to_logical
         while True:
-            load *= rng.lognormal(sigma=0.1, size=load.shape)
-            client.pack(load, num_packs=32)
-            placement = client.rebalance(load, num_gpus=32, num_replicas=288, previous=held, max_moves=600)
+            drift = 0.98 * drift + 0.2 * rng.normal(size=drift.shape)
+            load = np.exp(drift)
+            placement = client.rebalance(load, num_gpus=32, num_replicas=288, previous=held, max_moves=1200)
             held = placement.physical_to_logical
+            client.pack(np.take_along_axis(load / placement.logical_count, held, axis=1), num_packs=32)
             yield int(placement.moves.sum())
 
 
@@ -120,6 +124,13 @@ def _prometheus(scraped: str, listen: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         process.wait(_SECONDS_TO_START)
+
+
+def _alerts(listen: str) -> str:
+    """Where this Prometheus shows its alerts: Debian's has the old pages alone."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{listen}/alerts", timeout=5):
+        return "/alerts"
+    return "/classic/alerts"
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], listen: str) -> None:

@@ -106,7 +106,7 @@ class Recorder:
         """Somebody got no answer."""
         self.reasons.append(reason)
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, job: Any, seconds: float) -> None:  # noqa: ARG002
         """Somebody's turn came."""
         self.waits.append(seconds)
 

@@ -355,7 +355,7 @@ async def test_a_fault_of_the_batcher_itself_leaves_nobody_waiting(bench: Bench)
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [TypeError, TypeError]
     assert bench.waiting == (0, 0)
-    bench.seen.waited = lambda seconds: None  # type: ignore[method-assign]  # noqa: ARG005
+    bench.seen.waited = lambda job, seconds: None  # type: ignore[method-assign]  # noqa: ARG005
     after = bench.submit("after")
     bench.solver.release()
     assert (await after).answer == "after"

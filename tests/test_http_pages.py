@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import trimtab
-from tests.gated_server import FREE, GatedPacker, bare_stub, request, serving, settled
+from tests.gated_server import FREE, GatedPacker, bare_stub, request, serving, settled, until
 from tests.secure import Certificates
 from trimtab.cli.server_process import running_server
 from trimtab_server.http_endpoint import HttpEndpoint
@@ -86,6 +87,8 @@ def test_the_level_of_the_log_is_set_at_run_time(endpoint: str) -> None:
     assert (status, text) == (400, "the body must be one of debug, info, warning, error, got 'loud'")
     assert ask(endpoint, "/log-level", "PUT", "d" * 10_000)[0] == 400
     assert ask(endpoint, "/log-level", "PUT", "info", Host="rebound.example")[0] == 403
+    assert ask(endpoint, "/log-level", "PUT", "info", Origin="http://localhost")[0] == 403
+    assert ask(endpoint, "/log-level", "PUT", "info", **{"Content-Length": "9" * 5000})[0] == 400
     assert LEVEL.name == "error"
 
 
@@ -93,12 +96,16 @@ def test_a_level_lets_through_what_it_says() -> None:
     """Lines of calls vanish at warning and come back at info, in a server that runs on."""
     with running_server() as server:
         assert ask(server.metrics, "/log-level", "PUT", "warning")[0] == 200
-        quiet = len(server.lines)
         _describe(server.listen)
+        until(
+            lambda: (
+                'grpc_code="OK",grpc_method="Describe",grpc_service="trimtab.v1.PlacementService"} 1' in server.scrape()
+            )
+        )
         assert ask(server.metrics, "/log-level", "PUT", "info")[0] == 200
         _describe(server.listen)
         server.wait_for(event="call", method="Describe")
-        assert len([line for line in server.log[quiet:] if line["event"] == "call"]) == 1
+        assert [line["event"] for line in server.log[2:]] == ["log level set", "log level set", "call"]
 
 
 def _describe(target: str) -> None:
@@ -151,8 +158,9 @@ async def test_a_server_whose_loop_hangs_is_not_alive(monkeypatch: pytest.Monkey
     monkeypatch.setattr("trimtab_server.server._ALIVE_SECONDS", 0.2)
     async with serving() as (server, _):
         with ThreadPoolExecutor(1) as elsewhere:
-            asked = elsewhere.submit(ask, server.metrics_address, "/livez")
-            assert asked.result(30) == (503, "not alive")  # nothing else runs in this loop meanwhile
+            live, ready = (elsewhere.submit(ask, server.metrics_address, path) for path in ("/livez", "/readyz"))
+            assert live.result(30) == (503, "not alive")  # nothing else runs in this loop meanwhile
+            assert ready.result(30) == (503, "not ready")
         assert await _said(server) == (ALIVE, READY)
 
 
@@ -189,5 +197,32 @@ def test_a_probe_finds_a_server_that_listens_everywhere(everywhere: str) -> None
     endpoint = HttpEndpoint(f"{everywhere}:0", Pages(CollectorRegistry(), lambda: True, lambda: True))
     try:
         assert probe(endpoint.address) == (True, "ready")
+        port = endpoint.address.rpartition(":")[2]
+        assert ask(f"127.0.0.1:{port}", "/log-level", "PUT", LEVEL.name) == (200, LEVEL.name)
     finally:
         endpoint.close()
+
+
+def test_a_probe_takes_no_other_server_for_this_one() -> None:
+    """And shows nothing of what that one sends."""
+    endpoint = HttpEndpoint("127.0.0.1:0", lambda _, start: (start("200 OK", []), [b"\x1b[2Jhello"])[1])
+    try:
+        is_ready, words = probe(endpoint.address)
+    finally:
+        endpoint.close()
+    assert (is_ready, words) == (
+        False,
+        f"http://{endpoint.address}/readyz answers 200, and not as a trimtab-server does",
+    )
+
+
+def test_silent_clients_keep_no_probe_out(endpoint: str) -> None:
+    """However many hold a connection open and say nothing: the oldest goes."""
+    host, _, port = endpoint.rpartition(":")
+    silent = [socket.create_connection((host, int(port))) for _ in range(60)]
+    try:
+        for _ in range(5):
+            assert ask(endpoint, "/livez") == (200, "alive")
+    finally:
+        for each in silent:
+            each.close()

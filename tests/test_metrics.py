@@ -102,7 +102,7 @@ def test_a_rebalance_tells_its_moves_and_its_gain() -> None:
         client.rebalance(load, num_gpus=2, num_replicas=4)
         got = samples(server)
         assert got[key("trimtab_moves_count")] == 0
-        assert got[key("trimtab_balancedness_count", operation="rebalance", stage="after")] == 1
+        assert key("trimtab_balancedness_count", operation="rebalance", stage="after") not in got
         assert key("trimtab_balancedness_count", operation="rebalance", stage="before") not in got
         for budget in (None, 0):
             client.rebalance(load, num_gpus=2, num_replicas=4, previous=[[0, 1, 2, 3]] * 3, max_moves=budget)
@@ -117,7 +117,7 @@ def test_a_rebalance_tells_its_moves_and_its_gain() -> None:
         key("trimtab_layers_changed_sum"): 1,
         key("trimtab_solve_seconds_count", operation="rebalance", solver="cpu"): 3,
         key("trimtab_balancedness_sum", operation="rebalance", stage="before"): pytest.approx(2 * mean_before),
-        key("trimtab_balancedness_sum", operation="rebalance", stage="after"): pytest.approx(2 + mean_before),
+        key("trimtab_balancedness_sum", operation="rebalance", stage="after"): pytest.approx(1 + mean_before),
     }
     assert {name: got.get(name) for name in expected} == expected
 

@@ -296,7 +296,7 @@ def test_the_page_tells_the_last_minutes() -> None:
     bench.tick(2)
     text = bench.seen().text
     assert "Calls 2.5 /s 25 in 10 minutes" in text
-    assert "Not answered 0.3 /s refused failed · 1 INTERNAL, 2 RESOURCE_EXHAUSTED" in text
+    assert "Refused or failed 0.3 /s refused failed · 1 INTERNAL, 2 RESOURCE_EXHAUSTED" in text
     low, high = bucket_of(0.004)
     middle, most = seconds((low + high) / 2), seconds(low + 0.95 * (high - low))
     assert f"Latency {most} p95 p50 {middle} · 25 calls" in text

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +21,12 @@ import trimtab
 from tests.collector import Collector, collecting
 from tests.fakes import FakeClock
 from tests.gated_server import bare_stub, request, running_and_waiting, serving, settled
+from tests.secure import TOKEN, bearer, digest
 from tests.system.tools import free_port
 from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab.v1.placement_pb2_grpc import PlacementServiceStub
 from trimtab_server.otel import OtelTracer
+from trimtab_server.server import Server
 
 PACK, REBALANCE, DESCRIBE = (f"trimtab.v1.PlacementService/{method}" for method in ("Pack", "Rebalance", "Describe"))
 STAGES = ["admit", "queue", "solve", "encode"]
@@ -130,7 +133,7 @@ def test_what_is_wrong_with_a_request_is_no_error_of_the_server() -> None:
 
 
 async def test_what_ends_while_it_waits_is_an_error_after_a_queue() -> None:
-    """Drained away: admitted, queued, never solved."""
+    """Drained away: one in the queue, the other while it was being solved."""
     with collecting() as collector:
         async with serving(otlp_endpoint=collector.address, drain_grace=0.05) as (server, packer):
             channel, stub = bare_stub(server)
@@ -143,7 +146,8 @@ async def test_what_ends_while_it_waits_is_an_error_after_a_queue() -> None:
         for call in ended:
             assert described(call)["error.type"] == described(call)["rpc.response.status_code"] == "UNAVAILABLE"
             assert call.status.code == call.status.STATUS_CODE_ERROR
-            assert [stage.name for stage in children(collector, call)] == ["admit", "queue"]
+        stages = sorted([stage.name for stage in children(collector, call)] for call in ended)
+        assert stages == [["admit", "queue"], ["admit", "queue", "solve"]]
 
 
 @pytest.mark.parametrize(
@@ -239,15 +243,60 @@ def test_a_server_that_lacks_the_extra_says_what_to_install() -> None:
     )
 
 
-def test_a_stranger_s_call_is_traced_under_no_name(tmp_path: Path) -> None:
-    """Refused before anything of its request is read: its span has the status, and nothing that it claims."""
+def test_a_stranger_s_call_leaves_no_trace(tmp_path: Path) -> None:
+    """Nor a line of a library in the log, whatever context it sends; whoever is known is traced."""
     callers = tmp_path / "callers"
-    callers.write_text(f"ops sha256:{'0' * 64} *\n")
+    callers.write_text(f"ops {digest(TOKEN)} Describe\n")
     with collecting() as collector:
         with running_server(f"--otlp-endpoint={collector.address}", f"--callers-file={callers}") as server:
+            for traceparent in (SAMPLED, "a" * 600):
+                with pytest.raises(grpc.RpcError):
+                    pack(server, ("x-trimtab-caller", "ops"), ("traceparent", traceparent))
             with pytest.raises(grpc.RpcError):
-                pack(server, ("x-trimtab-caller", "ops"))
+                pack(server, *bearer(TOKEN), ("traceparent", SAMPLED))
+            refused = server.wait_for(event="call", code="UNAUTHENTICATED")
+            server.wait_for(event="call", code="PERMISSION_DENIED")
+            assert {line["event"] for line in server.log} <= {"warming up", "serving", "call"}
+            assert len(server.lines) == len(server.log)
+        assert "trace_id" not in refused
+        assert described(collector.one(PACK))["rpc.response.status_code"] == "PERMISSION_DENIED"
+        assert described(collector.one(PACK))["trimtab.caller"] == "ops"
+
+
+async def test_a_call_that_ends_while_it_is_solved_has_a_solve_and_not_a_long_queue() -> None:
+    """The span that took the time is the one that says so."""
+    with collecting() as collector:
+        async with serving(otlp_endpoint=collector.address) as (server, packer):
+            packer.hold()
+            channel, stub = bare_stub(server)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Pack(request(), timeout=0.5)
+            await settled(lambda: handled(server, "DEADLINE_EXCEEDED") == 1)
+            packer.gate.set()
+            await channel.close()
         call = collector.one(PACK)
-        assert described(call)["rpc.response.status_code"] == "UNAUTHENTICATED"
-        assert "trimtab.caller" not in described(call)
-        assert children(collector, call) == []
+        stages = children(collector, call)
+        assert [stage.name for stage in stages] == ["admit", "queue", "solve"]
+        assert took(stages[2]) > took(stages[1])
+        assert took(stages[2]) > took(call) / 2
+
+
+def handled(server: Server, code: str) -> float | None:
+    labels = {"grpc_service": "trimtab.v1.PlacementService", "grpc_method": "Pack", "grpc_code": code}
+    return server.registry.get_sample_value("grpc_server_handled_total", labels)
+
+
+def took(span: Any) -> int:
+    return int(span.end_time_unix_nano - span.start_time_unix_nano)
+
+
+async def test_the_end_waits_for_no_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not come back is left alone after a while."""
+    monkeypatch.setattr("trimtab_server.otel._CLOSE_SECONDS", 0.1)
+    stuck = threading.Event()
+    exporter = InMemorySpanExporter()
+    monkeypatch.setattr(exporter, "shutdown", lambda: stuck.wait(60))
+    closing = asyncio.ensure_future(OtelTracer(exporter, ratio=1, rate=1).close())
+    await asyncio.wait_for(closing, 30)
+    assert not stuck.is_set()
+    stuck.set()

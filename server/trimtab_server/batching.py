@@ -237,7 +237,7 @@ class Batcher(Generic[ProblemT, AnswerT]):
             ):
                 self.room.take(job)
                 batch.append(job)
-                self._observer.waited(now - job.admitted)
+                self._observer.waited(job, now - job.admitted)
                 rows, seconds, end = rows + job.num_rows, longer, sooner
             if len(batch) == limits.max_batch_requests or rows >= limits.max_batch_rows:
                 break

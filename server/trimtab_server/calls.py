@@ -95,12 +95,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request_id = _request_id(metadata)
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(request_id=request_id, method=method)
-            self._begin_trace(metadata)
             code, name = grpc.StatusCode.OK.name, ""
             try:
                 caller = self._access.identify(context, metadata)
                 name = caller.name
                 caller_name.set(name)
+                self._begin_trace(metadata)  # not before: strangers leave no traces
                 structlog.contextvars.bind_contextvars(caller=name)
                 caller.check(method)
                 answer = await handler.unary_unary(await self._receive(handler, context), context)

@@ -17,12 +17,15 @@ _MOST_CONNECTIONS = 32
 _SECONDS_OF_SILENCE = 10.0
 _SECONDS_A_REQUEST = 30.0
 _SECONDS_WITHOUT_FILES = 0.1
+_SECONDS_TO_END = 0.5
 
 
 class _Handler(WSGIRequestHandler):
     """One request; a client that says nothing or reads nothing is left after a while."""
 
     timeout = _SECONDS_OF_SILENCE
+    server_version, sys_version = "trimtab", ""
+    error_message_format, error_content_type = "%(code)d %(message)s\n", "text/plain; charset=utf-8"
 
     def log_message(self, *_: Any) -> None:
         """Scrapes and probes are not worth a line."""
@@ -57,10 +60,12 @@ class _Endpoint(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """On a thread of its own, where one is free."""
+        """On a thread of its own; where none is free, in place of the oldest: silent ones must not keep out probes."""
         if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+            self._end(min(self._ends, key=self._ends.__getitem__, default=None))
+            if not self._free.acquire(timeout=_SECONDS_TO_END):
+                self.shutdown_request(request)
+                return
         self._ends[request] = time.monotonic() + _SECONDS_A_REQUEST
         try:
             super().process_request(request, client_address)
@@ -91,8 +96,11 @@ class _Endpoint(ThreadingMixIn, WSGIServer):
         """Between connections: end those that took too long, however busy they look."""
         now = time.monotonic()
         for request in [request for request, end in list(self._ends.items()) if end < now]:
-            with suppress(OSError):  # it has ended by itself
-                request.shutdown(socket.SHUT_RDWR)
+            self._end(request)
+
+    def _end(self, request: Any) -> None:
+        with suppress(OSError, AttributeError):  # it has ended by itself, or there is none
+            request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: Any) -> None:
         """Nothing: the base would print a traceback, and the next scrape tells."""

@@ -127,7 +127,17 @@ def configure_logs(log_format: str, level: str) -> LogSink:
         cache_logger_on_first_use=True,
     )
     # gRPC and asyncio speak through the standard library: only what is wrong, on the same stream
-    logging.basicConfig(stream=sink, level=logging.WARNING, format="%(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler(sink)
+    added: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    only_ours = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=added, processors=[only_ours, *renderer])
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     return sink
 
 

@@ -19,6 +19,7 @@ from trimtab_server.waiting_room import WaitingRoom
 #
 # From a compiled solve of one layer to the default client timeout; finest where a call of DeepSeek-V3's size lies.
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+_SOLVE_SECONDS = (0.001, 0.005, 0.025, 0.05, 0.1, 0.25, 1, 5)
 # One layer to several full-sized requests: DeepSeek-V3 has 58 layers.
 _ROWS = (1, 64, 256, 1024, 4096)
 # Powers of four up to the default cap of a batch.
@@ -72,7 +73,7 @@ class Metrics:
             "trimtab_solve_seconds",
             "Time of a batch on the device thread.",
             ("operation", "solver"),
-            buckets=_SECONDS,
+            buckets=_SOLVE_SECONDS,
             registry=registry,
         )
         self.device_busy = Counter(
@@ -87,7 +88,7 @@ class Metrics:
         self.balancedness = Histogram(
             "trimtab_balancedness",
             "Mean load over max load, mean over the layers of a request; before: pack: as the request lists its items; "
-            "rebalance: the previous placement.",
+            "rebalance: the previous placement, and only where there is one.",
             ("operation", "stage"),
             buckets=_BALANCEDNESS,
             registry=registry,
@@ -185,9 +186,10 @@ class Metrics:
     def answered(self, answer: PackAnswer | PlacementAnswer) -> None:
         """The quality of an answer; where there was a placement before, also what it takes to get from there."""
         operation = "pack" if isinstance(answer, PackAnswer) else "rebalance"
-        for stage, value in (("before", answer.balancedness_before), ("after", answer.balancedness)):
-            if not math.isnan(value):
-                self.balancedness.labels(operation, stage).observe(value)
+        if isinstance(answer, PackAnswer) or answer.has_previous:  # means of both stages have to be of the same calls
+            for stage, value in (("before", answer.balancedness_before), ("after", answer.balancedness)):
+                if not math.isnan(value):
+                    self.balancedness.labels(operation, stage).observe(value)
         if isinstance(answer, PackAnswer):
             first = int((answer.winning_restart == 0).sum())
             self.winning_restart.labels("first").inc(first)
@@ -217,7 +219,10 @@ class BatchMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.rejected = metrics.rejected
-        self.waited: Callable[[float], None] = metrics.queue_wait.observe
+
+    def waited(self, job: Job[Any, Any], seconds: float) -> None:  # noqa: ARG002
+        """A job went from the queue into a batch."""
+        self._metrics.queue_wait.observe(seconds)
 
     def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:  # noqa: ARG002
         """A batch was solved."""

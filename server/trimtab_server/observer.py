@@ -14,7 +14,7 @@ class Observer(Protocol):
     def rejected(self, reason: str) -> None:
         """A job ended without being solved, or broke the solver."""
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, job: Job[Any, Any], seconds: float) -> None:
         """A job went from the queue into a batch."""
 
     def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:
@@ -32,10 +32,10 @@ class Observers:
         for observer in self._observers:
             observer.rejected(reason)
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, job: Job[Any, Any], seconds: float) -> None:
         """Tell all."""
         for observer in self._observers:
-            observer.waited(seconds)
+            observer.waited(job, seconds)
 
     def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:
         """Tell all."""

@@ -30,6 +30,8 @@ from trimtab_server.jobs import Job
 from trimtab_server.tracing import CallTrace
 
 _CARRIED = frozenset({"traceparent", "tracestate"})
+_MOST_CARRIED = 512
+"""Characters of a header, as the standard has it; the library writes a line to the log for each that has more."""
 _OURS_TO_MEND = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 _CLOSE_SECONDS = 2.0
 _NS = 1_000_000_000
@@ -78,7 +80,7 @@ class OtelTracer:
 
     def begin(self, metadata: Any) -> CallTrace:
         """A call begins."""
-        carried = {key: value for key, value in metadata if key in _CARRIED and isinstance(value, str)}
+        carried = {key: str(value) for key, value in metadata if key in _CARRIED and len(value) <= _MOST_CARRIED}
         above = self._propagator.extract(carried, Context()) if carried else None
         parent = get_current_span(above).get_span_context() if above else None
         if parent is not None and not parent.is_valid:
@@ -133,8 +135,10 @@ class OtelTracer:
     def rejected(self, reason: str) -> None:
         """The call's own span tells."""
 
-    def waited(self, seconds: float) -> None:
-        """The span `queue` tells."""
+    def waited(self, job: Job[Any, Any], seconds: float) -> None:  # noqa: ARG002
+        """Its solve begins."""
+        if job.trace is not None:
+            job.trace.taken = time.monotonic_ns()
 
     def _send(
         self,
@@ -163,8 +167,12 @@ def _stages(trace: CallTrace, ended: int) -> Iterator[tuple[str, int, int]]:
     if trace.admitted is None:
         return
     yield "admit", trace.begun, trace.admitted
-    if trace.solved is None:
+    if trace.taken is None:
         yield "queue", trace.admitted, ended
+        return
+    if trace.solved is None:  # ended while it was being solved
+        yield "queue", trace.admitted, trace.taken
+        yield "solve", trace.taken, ended
         return
     began = int(trace.solved.started * _NS)
     done = began + int(trace.solved.solve_seconds * _NS)

@@ -6,6 +6,7 @@ import http.client
 from collections.abc import Mapping
 
 _SECONDS = 3.0
+_MOST_WORDS = 100
 _EVERYWHERE: Mapping[str, str] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # listened on
 
 
@@ -17,8 +18,16 @@ def probe(metrics_listen: str) -> tuple[bool, str]:
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
-        return answer.status == http.client.OK, answer.read().decode(errors="replace").strip()
+        words = answer.read(_MOST_WORDS).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        return False, f"no answer from http://{metrics_listen}/readyz: {error or type(error).__name__}"
+        return False, f"no answer from http://{metrics_listen}/readyz: {_plain(error)}"
     finally:
         connection.close()
+    if words in {"ready", "not ready"}:
+        return answer.status == http.client.OK, words
+    return False, f"http://{metrics_listen}/readyz answers {answer.status}, and not as a trimtab-server does"
+
+
+def _plain(error: Exception) -> str:
+    """In words that a terminal can show: what some other server sent may be in them."""
+    return "".join(c if c.isprintable() else "?" for c in str(error)[:_MOST_WORDS]) or type(error).__name__

@@ -70,7 +70,7 @@ class RecentSolves:
     def rejected(self, reason: str) -> None:
         """Nothing was solved."""
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, job: Job[Any, Any], seconds: float) -> None:
         """Nothing is solved yet."""
 
     def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:  # noqa: ARG002

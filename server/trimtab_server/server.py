@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import TimeoutError as FutureTimeoutError  # from Python 3.11 on the same as the built-in
+import threading
 from contextlib import suppress
 
 import grpc.aio
@@ -16,6 +16,7 @@ from trimtab.v1 import placement_pb2 as pb
 from trimtab.v1.placement_pb2_grpc import add_PlacementServiceServicer_to_server
 from trimtab.version import __version__
 from trimtab_server.access import Access, watch_callers
+from trimtab_server.batch_log import BatchLog
 from trimtab_server.batching import Batcher
 from trimtab_server.calls import CallInterceptor
 from trimtab_server.clock import Clock, SystemClock
@@ -108,7 +109,7 @@ class Server:
         self._looking: asyncio.Task[None] | None = None
 
     def _observer(self) -> Observer:
-        observers: list[Observer] = [BatchMetrics(self._metrics), self._solves]
+        observers: list[Observer] = [BatchMetrics(self._metrics), self._solves, BatchLog()]
         if self._tracer.observer is not None:
             observers.append(self._tracer.observer)
         return Observers(*observers)
@@ -125,7 +126,7 @@ class Server:
             history=self._history,
             solves=self._solves,
             is_alive=self._is_alive,
-            is_ready=lambda: self._is_ready,
+            is_ready=self._serves,
             address=lambda: self.metrics_address,
         )
 
@@ -155,7 +156,7 @@ class Server:
         """
         await self._say(_NOT_SERVING)
         self._history.start()
-        pages = Pages(self.registry, self._is_alive, lambda: self._is_ready, {"/": self._status_page()})
+        pages = Pages(self.registry, self._is_alive, self._serves, {"/": self._status_page()})
         self._endpoint = HttpEndpoint(self._settings.metrics_listen, pages)
         self.metrics_address = self._endpoint.address
         allow_open_files(self._settings.max_connections)
@@ -175,12 +176,14 @@ class Server:
 
     def _is_alive(self) -> bool:
         """Whether the event loop answers; asked on other threads."""
-        try:
-            turn = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop)
-            turn.result(_ALIVE_SECONDS)
-        except (TimeoutError, FutureTimeoutError, RuntimeError):  # it hangs, or has ended
-            return False
-        return not self.stuck.is_set()
+        took_a_turn = threading.Event()
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(took_a_turn.set)
+        return took_a_turn.wait(_ALIVE_SECONDS) and not self.stuck.is_set()
+
+    def _serves(self) -> bool:
+        """Whether to send calls here; asked on other threads."""
+        return self._is_ready and self._is_alive()
 
     async def _look_at_files(self) -> None:
         """So that a file that is broken is told of when it breaks, and not by the next call."""

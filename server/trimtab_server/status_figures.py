@@ -122,7 +122,7 @@ class _Told:
             _Line(each_interval(self._readings, refused), "refused"),
             _Line(each_interval(self._readings, failed), "failed"),
         ]
-        return _figure("Not answered", self._of_minute(either, per_second), note, lines, per_second, now=self._now)
+        return _figure("Refused or failed", self._of_minute(either, per_second), note, lines, per_second, now=self._now)
 
     def latency(self) -> str:
         """From request to answer."""

@@ -24,6 +24,8 @@ class CallTrace:
     context: Any = None
     """The call's own span, of the tracer's own type."""
     admitted: int | None = None
+    taken: int | None = None
+    """When it went from the queue into a batch."""
     solved: Solved[Any] | None = None
     batch: Any = None
     """The span of the batch that it was in, of the tracer's own type."""
