@@ -1,6 +1,6 @@
 """What tracing costs: three servers side by side; one traces nothing, one as by default, and one every call.
 
-Run: python -m benchmarks.tracing [--seconds S] [--rounds N]
+Run: python -m benchmarks.tracing [--seconds S] [--rounds N] [--callers N...]
 
 The collector is real OTLP over a real socket, in a process of its own, as are the servers; callers take turns between
 the three. Packs of DeepSeek-V3's size, and packs of one small layer, of which tracing costs the largest part.
@@ -51,11 +51,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a window (default: 4)")
     parser.add_argument("--rounds", type=int, default=5, help="windows of each cell (default: 5)")
+    parser.add_argument("--callers", type=int, nargs="+", default=CALLERS, help="at a time (default: 1 8 64)")
     arguments = parser.parse_args()
     small = np.random.default_rng(0).lognormal(size=(1, 288)).astype(np.float32)
     asks = {
-        "58 x 288": Ask(request_weights(max(CALLERS)), refine=True),
-        "1 x 288": Ask([small] * max(CALLERS), refine=True),
+        "58 x 288": Ask(request_weights(max(arguments.callers)), refine=True),
+        "1 x 288": Ask([small] * max(arguments.callers), refine=True),
     }
     print(machine(), flush=True)
     rows, ratios = [], {}
@@ -66,7 +67,7 @@ def main() -> None:
         running_server(f"--otlp-endpoint={address}", "--trace-rate=1e9") as all_traced,
     ):
         for shape, ask in asks.items():
-            for callers in CALLERS:
+            for callers in arguments.callers:
                 print(f"{shape}, {callers} callers", file=sys.stderr, flush=True)
                 rates = [
                     [
