@@ -27,7 +27,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Two makes in one checkout set up once, one after the other
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
-.PHONY: help demo serve up test lint stubs tools test-system bench bench-solvers bench-rebalance bench-memory \
+.PHONY: help demo serve up test lint stubs tools test-system test-image bench bench-solvers bench-rebalance bench-memory \
   bench-growing bench-tracing bench-tuning bench-image image dashboards lock audit soak chaos fuzz connections mutants \
   coverage clean
 
@@ -59,9 +59,13 @@ tools: .tools/.ready ## get what the system tests need from Debian, npm and PyPI
 	@echo "tools: promtool $$(promtool --version 2>&1 | awk 'NR == 1 {print $$3}'), node $$(node --version)," \
 	  "buf $$(.tools/node_modules/.bin/buf --version 2>&1), $$(buildah --version), $$(chromium --version)"
 
-test-system: $(READY) ## the tests with foreign tools (after make tools)
+test-system: $(READY) ## the tests with foreign tools, but for the image (after make tools)
 	@echo "== system tests"
-	@.venv/bin/pytest tests/system
+	@.venv/bin/pytest tests/system --ignore=tests/system/test_image.py
+
+test-image: $(READY) ## build the image, run it as a cluster would, and test it (after make tools; some minutes)
+	@echo "== image tests"
+	@.venv/bin/pytest tests/system/test_image.py
 
 image: $(READY) .tools/.ready ## build the image, without a Docker engine (some minutes); VARIANT=cuda for GPUs
 	@.venv/bin/python -m deploy.image.build --variant '$(VARIANT)'

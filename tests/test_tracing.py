@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import subprocess
 import sys
 import threading
@@ -164,14 +165,12 @@ async def test_what_ends_while_it_waits_is_an_error_after_a_queue() -> None:
     ],
 )
 def test_the_caller_decides_else_the_ratio(ratio: int, traceparent: str | None, recorded: bool, kept: bool) -> None:
-    """And what is no context is none; the log has a trace id in any case."""
-    metadata = [("traceparent", traceparent)] if traceparent else []
-    with collecting() as collector:
-        with running_server(f"--otlp-endpoint={collector.address}", f"--trace-ratio={ratio}") as server:
-            pack(server, *metadata)
-            trace_id = server.wait_for(event="call", method="Pack")["trace_id"]
-        assert [span.trace_id.hex() for span in collector.named(PACK)] == [trace_id] * recorded
-        assert (trace_id == TRACE_ID) is kept
+    """And what is no context is none; there is a trace id for the log in any case."""
+    tracer = OtelTracer(InMemorySpanExporter(), ratio=ratio, rate=10)
+    trace = tracer.begin((("traceparent", traceparent),) if traceparent else ())
+    assert trace.is_recorded is recorded
+    assert (trace.trace_id == TRACE_ID) is kept
+    assert re.fullmatch("[0-9a-f]{32}", trace.trace_id)
 
 
 def test_traced_calls_are_bounded_a_second() -> None:
