@@ -28,8 +28,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
 .PHONY: help demo serve up test lint stubs tools test-system test-image bench bench-solvers bench-rebalance bench-memory \
-  bench-growing bench-tracing bench-tuning bench-image image dashboards lock audit soak chaos fuzz connections mutants \
-  coverage clean
+  bench-growing bench-scrape bench-tracing bench-tuning bench-image image dashboards lock audit soak chaos \
+  fuzz connections mutants coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -91,6 +91,9 @@ bench-rebalance: $(READY) ## rebalancing beside EPLB's way (some minutes); TRIMT
 
 bench-growing: $(READY) .tools/.ready ## rates of 2 and 4 replicas over one, behind Envoy and by the client (some minutes)
 	@.venv/bin/python -m benchmarks.growing
+
+bench-scrape: $(READY) ## what looking at a server costs
+	@.venv/bin/python -m benchmarks.scrape
 
 bench-tracing: $(READY) ## what tracing costs (some minutes)
 	@.venv/bin/python -m benchmarks.tracing
