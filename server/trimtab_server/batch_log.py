@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from trimtab_server.jobs import Job
+from trimtab_server.logs import LEVEL
 
 log = structlog.get_logger()
 
@@ -24,12 +25,13 @@ class BatchLog:
 
     def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:  # noqa: ARG002
         """A batch was solved."""
-        log.debug(
-            "batch",
-            operation=jobs[0].problem.operation,
-            solver=answers[0].solver,
-            requests=len(jobs),
-            rows=sum(job.num_rows for job in jobs),
-            callers=len({job.caller for job in jobs}),
-            seconds=round(seconds, 6),
-        )
+        if LEVEL.lets_through("debug"):
+            log.debug(
+                "batch",
+                operation=jobs[0].problem.operation,
+                solver=answers[0].solver,
+                requests=len(jobs),
+                rows=sum(job.num_rows for job in jobs),
+                callers=len({job.caller for job in jobs}),
+                seconds=round(seconds, 6),
+            )

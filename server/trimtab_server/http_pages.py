@@ -6,7 +6,7 @@ import ipaddress
 import re
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class Answer:
     status: HTTPStatus
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
-    headers: tuple[tuple[str, str], ...] = field(default=())
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Page = Callable[[], Answer]

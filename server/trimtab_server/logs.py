@@ -95,9 +95,13 @@ class LogLevel:
 
     def __call__(self, _: Any, method: str, event: Any) -> Any:
         """Let a line through, or not."""
-        if _NUMBERS.get(method, logging.ERROR) < self._least:
+        if not self.lets_through(method):
             raise structlog.DropEvent
         return event
+
+    def lets_through(self, method: str) -> bool:
+        """Whether lines of this level are written; to be asked before what is in them costs something."""
+        return bool(_NUMBERS.get(method, logging.ERROR) >= self._least)
 
 
 LEVEL = LogLevel()

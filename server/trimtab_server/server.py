@@ -126,7 +126,7 @@ class Server:
             history=self._history,
             solves=self._solves,
             is_alive=self._is_alive,
-            is_ready=self._serves,
+            is_ready=lambda: self._is_ready,
             address=lambda: self.metrics_address,
         )
 

@@ -64,6 +64,7 @@ class StatusPage:
     solves: RecentSolves
     is_alive: Callable[[], bool]
     is_ready: Callable[[], bool]
+    """Of one that is alive."""
     address: Callable[[], str]
     """Of the HTTP port."""
     _turn: threading.Lock = field(default_factory=threading.Lock)
