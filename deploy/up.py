@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 import trimtab
-from trimtab.cli.server_process import ServerProcessError, running_server
+from trimtab.cli.server_process import ServerProcessError, end, running_server
 
 PROMETHEUS = Path(__file__).parent / "prometheus"
 DATA = Path(__file__).parents[1] / ".cache" / "up"
@@ -122,8 +122,7 @@ def _prometheus(scraped: str, listen: str) -> Iterator[subprocess.Popen[bytes]]:
         _wait_until_ready(process, listen)
         yield process
     finally:
-        process.terminate()
-        process.wait(_SECONDS_TO_START)
+        end(process)
 
 
 def _alerts(listen: str) -> str:
@@ -134,8 +133,8 @@ def _alerts(listen: str) -> str:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], listen: str) -> None:
-    end = time.monotonic() + _SECONDS_TO_START
-    while time.monotonic() < end and process.poll() is None:
+    latest = time.monotonic() + _SECONDS_TO_START
+    while time.monotonic() < latest and process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{listen}/-/ready", timeout=1):
             return
         time.sleep(0.1)

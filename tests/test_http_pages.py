@@ -108,6 +108,26 @@ def test_a_level_lets_through_what_it_says() -> None:
         assert [line["event"] for line in server.log[2:]] == ["log level set", "log level set", "call"]
 
 
+def test_debug_tells_of_batches_and_of_what_is_not_solved() -> None:
+    """A line a batch, which at the usual level is not there."""
+    with running_server("--log-level=debug") as server, trimtab.Client(server.listen) as client:
+        client.pack([[2.0, 1.0]] * 3, 2)
+        batch = server.wait_for(event="batch")
+        assert ask(server.metrics, "/log-level", "PUT", "info")[0] == 200
+        client.pack([[2.0, 1.0]] * 3, 2)
+        until(lambda: len([line for line in server.log if line["event"] == "call"]) == 2)
+        assert [line["event"] for line in server.log].count("batch") == 1
+    told = {name: batch[name] for name in ("level", "operation", "solver", "requests", "rows", "callers")}
+    assert told == {
+        "level": "debug",
+        "operation": "pack",
+        "solver": "cpu",
+        "requests": 1,
+        "rows": 3,
+        "callers": 1,
+    }
+
+
 def _describe(target: str) -> None:
     with trimtab.Client(target) as client:
         client.describe()

@@ -21,15 +21,15 @@ from typing import Any
 import grpc.aio
 import numpy as np
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gated_server import request, until
 from tests.harness.asking import SERVICE, promise_of
 from tests.harness.simulated import simulated_server
 from tests.kept_venv import ROOT
+from tests.scraped import total
 from tests.secure import Certificates, replace
 from tests.system.tools import free_port, tool
-from trimtab.cli.server_process import ServerProcess
+from trimtab.cli.server_process import ServerProcess, end
 
 CONFIGURATION = ROOT / "deploy" / "envoy"
 START_SECONDS = 60.0
@@ -143,17 +143,12 @@ def running_envoy(
         _wait(envoy, len(servers), seconds)
         yield envoy
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 def _wait(envoy: Envoy, servers: int, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and envoy.process.poll() is None:
+    latest = time.monotonic() + seconds
+    while time.monotonic() < latest and envoy.process.poll() is None:
         with suppress(OSError):  # it does not listen yet
             if list(envoy.servers.values()) == [set()] * servers:
                 return
@@ -182,9 +177,7 @@ def behind_envoy(folder: Path, count: int, *flags: str, **settings: Any) -> Iter
 
 def handled(server: ServerProcess, code: str = "OK") -> int:
     """Calls that a server has ended in this way."""
-    families = text_string_to_metric_families(server.scrape())
-    samples = [sample for family in families for sample in family.samples if sample.name == "grpc_server_handled_total"]
-    return int(sum(s.value for s in samples if s.labels["grpc_code"] == code and s.labels["grpc_method"] == "Pack"))
+    return int(total(server.scrape(), "grpc_server_handled_total", grpc_code=code, grpc_method="Pack"))
 
 
 def channel_to(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:

@@ -20,6 +20,7 @@ import yaml
 
 from tests.kept_venv import ROOT
 from tests.system.tools import free_port, tool
+from trimtab.cli.server_process import end
 
 CONFIGURATION = ROOT / "deploy" / "prometheus" / "prometheus.yaml"
 RULES = CONFIGURATION.with_name("rules.yaml")
@@ -95,9 +96,4 @@ def running_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
         prometheus.wait_for(f'up{{job="{JOB}"}} == 1')
         yield prometheus
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)

@@ -108,14 +108,20 @@ class ServerProcess:
 
     def stop(self) -> int:
         """Ask it to drain and end, by force where it does not; its exit code."""
-        self.process.terminate()
         try:
-            return self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+            return end(self.process)
         finally:
             self._reader.join(STOP_SECONDS)
+
+
+def end(process: subprocess.Popen[Any]) -> int:
+    """Ask a process to end, by force where it does not; its exit code."""
+    process.terminate()
+    try:
+        return process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def start_server(
