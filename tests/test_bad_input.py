@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.scraped import total
+from tests.http_port import total
 from trimtab import InvalidArgumentError, wire
 from trimtab.cli.server_process import ServerProcess, running_server
 from trimtab.errors import from_rpc_error

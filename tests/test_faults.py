@@ -19,19 +19,14 @@ from prometheus_client import CollectorRegistry, Counter, make_wsgi_app
 
 import trimtab
 from tests.gated_server import WEIGHT, bare_stub, request, serving, until
+from tests.http_port import ask
 from tests.system.tools import free_port
 from trimtab_server.http_endpoint import HttpEndpoint
 from trimtab_server.logs import LogSink
 
 
 def scrape(address: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(address, timeout=20)
-    try:
-        connection.request("GET", "/metrics")
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
+    return ask(address, "/metrics")
 
 
 class BrokenCollector:

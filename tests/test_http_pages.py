@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 import trimtab
 from tests.gated_server import FREE, GatedPacker, bare_stub, request, serving, settled, until
+from tests.http_port import ask
 from tests.secure import Certificates
 from trimtab.cli.server_process import running_server
 from trimtab_server.http_endpoint import HttpEndpoint
@@ -24,17 +24,6 @@ from trimtab_server.logs import LEVEL
 from trimtab_server.probe import probe
 from trimtab_server.server import Server
 from trimtab_server.settings import Settings
-
-
-def ask(address: str, path: str, method: str = "GET", body: str | None = None, **headers: str) -> tuple[int, str]:
-    """Status and text of an answer."""
-    connection = http.client.HTTPConnection(address, timeout=10)
-    try:
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode().strip()
-    finally:
-        connection.close()
 
 
 def broken() -> Answer:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trimtab
-from tests.scraped import total
+from tests.http_port import total
 from tests.test_rebalance_bad_input import KEPT, LIMITS, ON_NODES, SPREAD, loads, request
 from trimtab import InvalidArgumentError
 from trimtab.cli.server_process import ServerProcess

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import trimtab
 from tests.collector import Collector, collecting
 from tests.fakes import FakeClock
 from tests.gated_server import bare_stub, request, running_and_waiting, serving, settled
+from tests.http_port import ask
 from tests.secure import TOKEN, bearer, digest
 from tests.system.tools import free_port
 from trimtab.cli.server_process import ServerProcess, running_server
@@ -191,11 +191,7 @@ def test_traced_calls_are_bounded_a_second() -> None:
 
 def open_metrics(server: ServerProcess) -> Sequence[str]:
     """The lines of its metrics, in the form that has exemplars."""
-    connection = http.client.HTTPConnection(server.metrics, timeout=10)
-    connection.request("GET", "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-    lines = connection.getresponse().read().decode().splitlines()
-    connection.close()
-    return lines
+    return ask(server.metrics, "/metrics", Accept="application/openmetrics-text; version=1.0.0")[1].splitlines()
 
 
 def test_latencies_name_a_trace_as_their_example() -> None:

@@ -25,8 +25,8 @@ import yaml
 from tests.gated_server import request, until
 from tests.harness.asking import SERVICE, promise_of
 from tests.harness.simulated import simulated_server
+from tests.http_port import total
 from tests.kept_venv import ROOT
-from tests.scraped import total
 from tests.secure import Certificates, replace
 from tests.system.tools import free_port, tool
 from trimtab.cli.server_process import ServerProcess, end

@@ -164,6 +164,7 @@ async def test_headers_have_a_limit(certificates: Certificates, headers: Sequenc
             assert await pack(channel, metadata=tuple((name, value[:8_000]) for name, value in headers[:40]))
             assert (await refusal(pack(channel, metadata=tuple(headers))))[0] != "OK"
             assert await pack(channel)
+        await eventually(lambda: handled(server) >= 2)  # calls are counted when their answers are on their way
         assert (handled(server), envoy.counted("upstream_rq_total")) == (2, 2)
 
 
@@ -174,4 +175,5 @@ async def test_callers_do_not_steer_envoy(certificates: Certificates) -> None:
         async with channel_to(envoy.h2c) as channel:
             assert await pack(channel, metadata=steering)
             assert (await refusal(pack(channel, b"", metadata=steering)))[0] == "INVALID_ARGUMENT"
+        await eventually(lambda: handled(server, "INVALID_ARGUMENT") >= 1)
         assert handled(server, "INVALID_ARGUMENT") == 1

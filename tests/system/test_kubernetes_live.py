@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 import trimtab
+from tests.http_port import ask
 from tests.secure import Certificates
 from tests.system.manifests import KUBERNETES, Rendered, overlay
 from tests.system.tools import run, said
@@ -79,10 +79,7 @@ def _statuses_of_probes(rendered: Rendered, address: str) -> list[int]:
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         probe = rendered.container[name]["httpGet"]
         assert rendered.ports[probe["port"]] == rendered.ports["http"]
-        connection = http.client.HTTPConnection(address, timeout=30)
-        connection.request("GET", probe["path"])
-        statuses.append(connection.getresponse().status)
-        connection.close()
+        statuses.append(ask(address, probe["path"])[0])
     return statuses
 
 

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from typing import Any
 
 import pytest
 
+from tests.gated_server import until
+from tests.http_port import ask, total
 from tests.kept_venv import ROOT
+from tests.system.prometheus_server import Prometheus
 from tests.system.tools import free_port, tool
-
-
-def get(address: str, path: str) -> str:
-    with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
-        text: str = response.read().decode()
-    return text
-
-
-def query(prometheus: str, expression: str) -> list[Any]:
-    """Of an instant query; empty while Prometheus is not there yet."""
-    try:
-        result: list[Any] = json.loads(get(prometheus, f"/api/v1/query?query={expression}"))["data"]["result"]
-    except (urllib.error.URLError, ConnectionError):
-        return []
-    return result
 
 
 def test_up_serves_watches_and_ends_on_ctrl_c() -> None:
@@ -45,16 +28,12 @@ def test_up_serves_watches_and_ends_on_ctrl_c() -> None:
         cwd=ROOT,
     )
     try:
-        end = time.monotonic() + 120
-        while time.monotonic() < end and not query(prometheus, "up==1"):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.2)
-        assert query(prometheus, "up==1"), "Prometheus does not scrape the server"
-        assert json.loads(get(prometheus, "/api/v1/rules"))["data"]["groups"]
-        assert "trimtab" in get(http, "/")
-        while time.monotonic() < end and 'grpc_method="Rebalance"} 0' in get(http, "/metrics"):
-            time.sleep(0.2)
-        assert 'grpc_code="OK",grpc_method="Rebalance"} 0' not in get(http, "/metrics")
+        watching = Prometheus(prometheus, ROOT / ".cache" / "up" / "prometheus.log")
+        watching.wait_for("up == 1", 120)
+        assert watching.get("rules")["groups"]
+        assert "trimtab" in ask(http, "/")[1]
+        answered = {"grpc_method": "Rebalance", "grpc_code": "OK"}
+        until(lambda: total(ask(http, "/metrics")[1], "grpc_server_handled_total", **answered) > 1)
     finally:
         process.send_signal(signal.SIGINT)
         said, errors = process.communicate(timeout=60)
@@ -62,8 +41,8 @@ def test_up_serves_watches_and_ends_on_ctrl_c() -> None:
     assert f"page        http://{http}/" in said
     assert said.endswith("draining ...\nended\n")
     for address in (http, prometheus):
-        with pytest.raises(urllib.error.URLError):
-            get(address, "/")
+        with pytest.raises(ConnectionRefusedError):
+            ask(address, "/")
 
 
 def test_up_says_what_is_missing() -> None:
