@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trimtab_server.observer import Observer
+
 
 class FakeClock:
     """Time that passes when the test says so."""
@@ -94,7 +96,7 @@ class GatedSolver:
         return function(problems)
 
 
-class Recorder:
+class Recorder(Observer):
     """An observer that writes down what it is told."""
 
     def __init__(self) -> None:

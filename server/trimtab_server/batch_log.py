@@ -1,4 +1,4 @@
-"""What the batcher does, as debug lines of the log (an `observer.Observer`)."""
+"""What the batcher does, as debug lines of the log."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import structlog
 
 from trimtab_server.jobs import Job
 from trimtab_server.logs import LEVEL
+from trimtab_server.observer import Observer
 
 log = structlog.get_logger()
 
 
-class BatchLog:
+class BatchLog(Observer):
     """Says which calls were solved together, and which were not solved at all."""
 
     def rejected(self, reason: str) -> None:
         """A job ended without being solved."""
         log.debug("not solved", reason=reason)
-
-    def waited(self, job: Job[Any, Any], seconds: float) -> None:
-        """Said of the whole batch."""
 
     def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:  # noqa: ARG002
         """A batch was solved."""

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.process_collector import ProcessCollector
 
 from trimtab_server.jobs import Job
+from trimtab_server.observer import Observer
 from trimtab_server.solvers.fallback import REASONS
 from trimtab_server.solvers.placement import PlacementAnswer
 from trimtab_server.solvers.problem import PackAnswer
@@ -213,12 +214,15 @@ class Metrics:
         self.rejections.labels(reason).inc()
 
 
-class BatchMetrics:
-    """What the batcher tells, as metrics (a `batching.Observer`)."""
+class BatchMetrics(Observer):
+    """What the batcher tells, as metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self.rejected = metrics.rejected
+
+    def rejected(self, reason: str) -> None:
+        """A job ended without being solved, or broke the solver."""
+        self._metrics.rejected(reason)
 
     def waited(self, job: Job[Any, Any], seconds: float) -> None:  # noqa: ARG002
         """A job went from the queue into a batch."""

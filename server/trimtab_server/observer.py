@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from trimtab_server.jobs import Job
 
 
-class Observer(Protocol):
-    """Is told what happens, as it happens."""
+class Observer:
+    """Is told what happens, as it happens; one of these does nothing about it."""
 
     def rejected(self, reason: str) -> None:
         """A job ended without being solved, or broke the solver."""
@@ -21,7 +21,7 @@ class Observer(Protocol):
         """A batch was solved, from `started` on the batcher's clock on."""
 
 
-class Observers:
+class Observers(Observer):
     """Several of them, told one after the other."""
 
     def __init__(self, *observers: Observer) -> None:

@@ -27,6 +27,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from trimtab.version import __version__
 from trimtab_server.jobs import Job
+from trimtab_server.observer import Observer
 from trimtab_server.tracing import CallTrace
 
 _CARRIED = frozenset({"traceparent", "tracestate"})
@@ -55,7 +56,7 @@ class Allowance:
         return True
 
 
-class OtelTracer:
+class OtelTracer(Observer):
     """Sends traces to a collector, on a thread of its own; what that can't take in time is lost, and no call waits."""
 
     def __init__(
@@ -131,9 +132,6 @@ class OtelTracer:
         }
         moments = (int(started * _NS), int((started + seconds) * _NS))
         self._send("batch", batch, None, moments, what, links=[Link(trace.context) for trace in traces])
-
-    def rejected(self, reason: str) -> None:
-        """The call's own span tells."""
 
     def waited(self, job: Job[Any, Any], seconds: float) -> None:  # noqa: ARG002
         """Its solve begins."""

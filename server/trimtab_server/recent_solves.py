@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab_server.jobs import Job
+from trimtab_server.observer import Observer
 from trimtab_server.solvers.placement import Figures, PlacementAnswer, mean_of_known
 from trimtab_server.solvers.problem import PackAnswer
 
@@ -60,18 +61,12 @@ class Solve(NamedTuple):
         return len(self.after.figures)
 
 
-class RecentSolves:
+class RecentSolves(Observer):
     """An observer of the batcher that keeps a little of the last solves."""
 
     def __init__(self) -> None:
         self._solves: deque[Solve] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
-
-    def rejected(self, reason: str) -> None:
-        """Nothing was solved."""
-
-    def waited(self, job: Job[Any, Any], seconds: float) -> None:
-        """Nothing is solved yet."""
 
     def solved(self, jobs: Sequence[Job[Any, Any]], answers: Sequence[Any], started: float, seconds: float) -> None:  # noqa: ARG002
         """A batch was solved; it is looked at once its answers are on their way."""
