@@ -109,10 +109,10 @@ def test_the_curve_tells_what_other_budgets_would_buy(folder: Path) -> None:
 def test_lines_of_the_curve_halve_the_moves(folder: Path) -> None:
     """Of a long curve none, all, and what is nearest below a half, a quarter and so on; of a short one each point."""
     with Client("local") as client:
-        placement = client.rebalance(read_loads(folder / "old.npz"), num_gpus=GPUS, num_replicas=SLOTS)
+        placement = client.rebalance(read_loads(folder / "old.npz").load, num_gpus=GPUS, num_replicas=SLOTS)
     for moves, shown in (([*range(0, 66, 3), 64], [0, 0, 3, 6, 15, 30, 64]), ([0, 7], [0, 7]), ([5], [5])):
         curve = np.array([(float(m), m / 64) for m in moves])
-        report = RebalanceReport(np.ones((1, 1, 1)), GPUS, replace(placement, curve=curve), True, 1.0)
+        report = RebalanceReport(np.ones((1, 1, 1)), np.zeros(1, int), GPUS, replace(placement, curve=curve), None, 1.0)
         assert report.curve_points.tolist() == [[m, m / 64] for m in dict.fromkeys(shown)]
 
 
@@ -120,8 +120,11 @@ def test_the_figures_are_those_of_the_answer(folder: Path) -> None:
     """Recomputed here, from the files and the written placement, by the plainest means."""
     found = rebalance_json(folder / "new.npz", *LOCAL, "--previous", folder / "old.json", "--max-moves", 30,
                            "-o", folder / "new.json")  # fmt: skip
-    load = read_loads(folder / "new.npz").astype(float)
-    before, after = read_placement(folder / "old.json"), read_placement(folder / "new.json")
+    load = read_loads(folder / "new.npz").load.astype(float)
+    before, after = (
+        read_placement(folder / "old.json").physical_to_logical,
+        read_placement(folder / "new.json").physical_to_logical,
+    )
     for name, slots in (("balancedness_before", before), ("balancedness_after", after)):
         windows = np.array([plain_balancedness(window, slots) for window in load])
         mean, latest = windows.mean(axis=0), windows[-1]
@@ -146,8 +149,8 @@ def test_the_written_placement_is_that_of_the_client(folder: Path) -> None:
     text = ok("rebalance", folder / "new.npz", *LOCAL, "--previous", folder / "old.json", "-o", folder / "new.json")
     assert text.endswith(f"written to {folder / 'new.json'}\n")
     with Client("local") as client:
-        placement = client.rebalance(read_loads(folder / "new.npz"), num_gpus=GPUS, num_replicas=SLOTS,
-                                     previous=read_placement(folder / "old.json"))  # fmt: skip
+        placement = client.rebalance(read_loads(folder / "new.npz").load, num_gpus=GPUS, num_replicas=SLOTS,
+                                     previous=read_placement(folder / "old.json").physical_to_logical)  # fmt: skip
     content = json.loads((folder / "new.json").read_text())
     assert content == {"physical_to_logical_map": placement.physical_to_logical.tolist()}
     assert [len(row) for row in content["physical_to_logical_map"]] == [SLOTS] * LAYERS
@@ -164,7 +167,7 @@ def test_the_placement_in_force_may_be_replaced(folder: Path) -> None:
 def test_files_are_windows_in_the_order_given(folder: Path) -> None:
     """Each adds all of its windows, and the last of all is the latest."""
     files = [folder / "newer.npz", folder / "new.npz", folder / "old.npz"]
-    load = np.concatenate([np.atleast_3d(read_loads(file)).reshape(-1, LAYERS, EXPERTS) for file in files])
+    load = np.concatenate([read_loads(file).load for file in files])
     write_loads(folder / "all.npy", load)
     found, expected = rebalance_json(*files, *LOCAL), rebalance_json(folder / "all.npy", *LOCAL)
     assert found["num_windows"] == 4
@@ -191,7 +194,9 @@ def test_no_moves_only_evaluate(folder: Path) -> None:
                            "-o", folder / "new.json")  # fmt: skip
     assert found["moves"] == 0
     assert found["balancedness_after"] == found["balancedness_before"]
-    np.testing.assert_array_equal(read_placement(folder / "new.json"), read_placement(folder / "old.json"))
+    np.testing.assert_array_equal(
+        read_placement(folder / "new.json").physical_to_logical, read_placement(folder / "old.json").physical_to_logical
+    )
     assert found["curve"][-1]["balancedness"] > found["balancedness_after"]["mean"]
 
 
@@ -201,7 +206,7 @@ def test_slots_of_inactive_gpus_are_empty_in_the_file(folder: Path) -> None:
               "--target", "local", "-o", folder / "new.json")  # fmt: skip
     assert "288 moves, 100.0% of 288 slots" in text
     assert text.endswith(f"written to {folder / 'new.json'}; -1 stands for an empty slot\n")
-    empty = read_placement(folder / "new.json").reshape(LAYERS, 8, 8) < 0
+    empty = read_placement(folder / "new.json").physical_to_logical.reshape(LAYERS, 8, 8) < 0
     assert empty[:, [3, 7]].all()
     assert not empty[:, [0, 1, 2, 4, 5, 6]].any()
 
@@ -254,8 +259,8 @@ def test_every_option_reaches_the_client(folder: Path, monkeypatch: pytest.Monke
     )
     previous = ("--previous", folder / "old.json")
     assert failed(run("rebalance", folder / "new.npz", *options.split(), *previous), 2) == "trimtab: LOADS: enough"
-    np.testing.assert_array_equal(asked.pop("load"), read_loads(folder / "new.npz"))
-    np.testing.assert_array_equal(asked.pop("previous"), read_placement(folder / "old.json"))
+    np.testing.assert_array_equal(asked.pop("load"), read_loads(folder / "new.npz").load)
+    np.testing.assert_array_equal(asked.pop("previous"), read_placement(folder / "old.json").physical_to_logical)
     assert asked == {
         "num_gpus": 4, "num_replicas": 40, "num_nodes": 2, "num_groups": 8, "hierarchy": "hierarchical",
         "max_moves": 7, "min_gain": 0.01, "inactive_gpus": [3, 1], "gpu_speed": [2.0, 1.0, 0.5, 1.0],
@@ -281,8 +286,8 @@ def test_refusals_name_what_the_user_typed(folder: Path, monkeypatch: pytest.Mon
 
 
 WRONG: list[tuple[list[str], str]] = [
-    ([], "Missing option '--gpus'"),
-    (["--gpus", "4"], "Missing option '--replicas'"),
+    ([], "--gpus: say how many there are, the files do not tell"),
+    (["--gpus", "4"], "--replicas: say how many slots a layer has, or name a placement in force with --previous"),
     (["--gpus", "0", "--replicas", "40"], "Invalid value for '--gpus'"),
     (["--gpus", "3", "--replicas", "40"], "--replicas: "),
     (["--gpus", "4", "--replicas", "20"], "--replicas: "),
@@ -294,10 +299,21 @@ WRONG: list[tuple[list[str], str]] = [
     ([*map(str, CLUSTER), "--gpu-speed", "1=0.5,1=2"], "must name each GPU once, got '1=0.5,1=2'"),
     ([*map(str, CLUSTER), "--gpu-speed", "4=0.5"], "--gpu-speed: there is no GPU 4, they go from 0 to 3"),
     ([*map(str, CLUSTER), "--previous", "no.json"], "no.json: there is no such file; check the path"),
-    ([*map(str, CLUSTER), "--previous", "new.npz"], "new.npz: its placement has shape [2, 6, 32]; it must have shape"),
-    ([*map(str, CLUSTER), "-o", "a.npz"], "-o a.npz: must end in .json"),
+    ([*map(str, CLUSTER), "--previous", "new.npz"], "new.npz: holds no placement, it is a loads file of plain"),
+    ([*map(str, CLUSTER), "-o", "a.txt"], "-o a.txt: its ending '.txt' is none of those that can be written: .json, "),
+    ([*map(str, CLUSTER), "--previous", "old.json", "--from-nothing"], "--from-nothing: leave it out, or --previous"),
+    ([*map(str, CLUSTER), "--layers", "4-2"], "must be the first and the last layer, as 3-60, got '4-2'"),
+    ([*map(str, CLUSTER), "--layers", "3-9"], "--layers 3-9: the files have layers 0 to 5; choose among those, or say"),
+    ([*map(str, CLUSTER), "--first-layer", "3", "--previous", "long.json"], "--previous has layers 0 to 6, the loads"),
+    (
+        [*map(str, CLUSTER), "-o", "a.json", "--output-format", "plain"],
+        "-o a.json: its ending '.json' is none of those",
+    ),
     ([*map(str, CLUSTER), "-o", "no/a.json"], "-o no/a.json: there is no folder no"),
-    ([*map(str, CLUSTER), "other.json"], "other.json has [6, 31] layers and experts, new.npz has [6, 32]; windows"),
+    (
+        [*map(str, CLUSTER), "other.json"],
+        "other.json: has [6, 31] layers and experts, those before have [6, 32]; windows",
+    ),
     ([*map(str, CLUSTER), "other.json", "-o", "other.json"], "-o other.json: is a file with loads; name another"),
 ]
 
@@ -309,6 +325,7 @@ def test_wrong_options_are_told_in_one_line(
     """Exit code 2, nothing on standard output, and what the user typed."""
     monkeypatch.chdir(folder)
     write_loads("other.json", np.ones((6, 31), np.int64))
+    write_placement("long.json", np.tile(np.arange(40) % 32, (7, 1)))
     assert message in failed(run("rebalance", "new.npz", "--target", "local", *options), 2)
 
 

@@ -1,94 +1,45 @@
-"""Load files: what is in them comes out as it is, and what is wrong with them is told in plain words."""
+"""Arrays in files, and how a file's format is told: what is in it comes out as it is, what is wrong is told plainly."""
 
+from __future__ import annotations
+
+import io
 import pickle
 import subprocess
 import sys
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from trimtab.errors import TrimtabError
-from trimtab.formats import READERS, WRITERS, FileError, read_loads, write_loads
+from tests.format_files import Make, claiming, cut, json_of, npy, npz, pt, raw, told, zipped
+from trimtab.formats import (
+    FORMATS,
+    LOAD_ENDINGS,
+    NAMES,
+    STANDARD,
+    FileError,
+    FormatError,
+    Source,
+    format_to_write,
+    read_loads,
+    what_is_in,
+    write_loads,
+)
 from trimtab.synthetic import generate_loads
 
 LOAD = generate_loads(3, 8)
-Make = Callable[[Path], Any]
-
-
-def raw(content: bytes) -> Make:
-    """A file of these bytes."""
-    return lambda path: path.write_bytes(content)
-
-
-def json_of(text: str) -> Make:
-    """A file of `{"logical_count": text}`."""
-    return raw(b'{"logical_count": %s}' % text.encode())
-
-
-def npy(array: Any) -> Make:
-    """What numpy.save writes, whatever the file is called."""
-
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.save(file, array)
-
-    return write
-
-
-def npz(**arrays: Any) -> Make:
-    """What numpy.savez writes, whatever the file is called."""
-
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
-
-    return write
-
-
-def pt(value: Any) -> Make:
-    """What torch.save writes."""
-    return lambda path: torch.save(value, path)
-
-
-def cut(make: Make, size: int) -> Make:
-    """The first bytes of a good file."""
-
-    def write(path: Path) -> None:
-        make(path)
-        path.write_bytes(path.read_bytes()[:size])
-
-    return write
-
-
-def claiming(shape: str) -> bytes:
-    """An .npy file with a header for much, and eight bytes after it."""
-    header = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(8)
-
-
-def zipped(name: str, content: bytes) -> Make:
-    """An archive with one member."""
-
-    def write(path: Path) -> None:
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(name, content)
-
-    return write
-
-
 TENSOR = torch.from_numpy(LOAD.copy())
 
 
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        ("loads.json", json_of(str(LOAD.tolist()))),
-        ("loads.JSON", json_of(str(LOAD.astype(float).tolist()))),
+        ("loads.json", raw(str(LOAD.tolist()))),
+        ("loads.json", json_of(logical_count=LOAD.tolist())),
+        ("loads.JSON", json_of(rank=0, logical_count=LOAD.astype(float).tolist())),
         ("loads.npy", npy(LOAD)),
         ("loads.npy", npy(np.asfortranarray(LOAD.astype(">i8")))),
         ("key.npz", npz(other=LOAD + 1, weight=LOAD + 1, logical_count=LOAD)),
@@ -96,24 +47,28 @@ TENSOR = torch.from_numpy(LOAD.copy())
         ("key.npz", npz(other=LOAD + 1, weight=LOAD)),
         ("only.npz", npz(anything=LOAD)),
         ("tensor.pt", pt(TENSOR)),
-        ("dictionary.pt", pt({"rank": 0, "logical_count": TENSOR, "average_utilization_rate_over_window": None})),
-        ("lists.pt", pt({"logical_count": LOAD.tolist()})),
-        ("gradient.pt", pt(TENSOR.double().requires_grad_())),
+        ("no_ending", npy(LOAD)),
+        ("really_an_archive.npy", npz(load=LOAD)),
+        ("really_an_array.csv", npy(LOAD)),
+        ("really_a_tensor.npz", pt(TENSOR)),
+        ("really_json.pt", raw(b"\n \t" + str(LOAD.tolist()).encode())),
     ],
 )
 def test_loads_come_out_as_they_went_in(tmp_path: Path, name: str, make: Make) -> None:
-    """Every kind of file, under every key it may have, with the values that were stored."""
+    """What is in a file decides how it is read, whatever it is called; one without windows is one."""
     make(tmp_path / name)
-    np.testing.assert_array_equal(read_loads(tmp_path / name), LOAD)
+    read = read_loads(tmp_path / name)
+    np.testing.assert_array_equal(read.load, LOAD[None])
+    assert (read.layers.tolist(), read.num_read, read.placement) == ([0, 1, 2], 1, None)
 
 
-@pytest.mark.parametrize("ending", WRITERS)
+@pytest.mark.parametrize("ending", LOAD_ENDINGS)
 def test_windows_are_kept(tmp_path: Path, ending: str) -> None:
     """What is written, with windows, is what is read; a path may be text."""
     windows = generate_loads(2, 5, num_windows=3)
     path = str(tmp_path / f"loads{ending}")
     write_loads(path, windows)
-    back = read_loads(path)
+    back = read_loads(path).load
     np.testing.assert_array_equal(back, windows)
     assert back.dtype == np.int64
 
@@ -122,106 +77,161 @@ def test_small_types_are_upcast(tmp_path: Path) -> None:
     """bfloat16, which numpy does not know, and int16 become types that a request carries."""
     pt(torch.ones(2, 2, dtype=torch.bfloat16))(tmp_path / "a.pt")
     npy(np.ones((2, 2), np.int16))(tmp_path / "a.npy")
-    assert read_loads(tmp_path / "a.pt").dtype == np.float32
-    assert read_loads(tmp_path / "a.npy").dtype == np.int32
+    assert read_loads(tmp_path / "a.pt").load.dtype == np.float32
+    assert read_loads(tmp_path / "a.npy").load.dtype == np.int32
 
 
 def test_real_loads_are_read(traces: list[Path]) -> None:
-    """The published profiles: 61 layers, three of them without load."""
-    for path in traces:
-        load = read_loads(path)
-        assert load.shape == (61, 256)
-        assert (load.sum(axis=1) == 0).tolist() == [True] * 3 + [False] * 58
+    """The published profiles: 61 layers, three of them without load; together they are windows in that order."""
+    together = read_loads(traces).load
+    for path, window in zip(traces, together, strict=True):
+        load = read_loads(path).load
+        assert load.shape == (1, 61, 256)
+        assert (load[0].sum(axis=1) == 0).tolist() == [True] * 3 + [False] * 58
+        np.testing.assert_array_equal(window, load[0])
 
 
+def test_a_folder_is_its_files_by_name(tmp_path: Path) -> None:
+    """Of several formats, one after the other; hidden files and folders in it are left alone."""
+    npy(LOAD + 2)(tmp_path / "3")
+    json_of(logical_count=LOAD.tolist())(tmp_path / "1")
+    npy(generate_loads(3, 8, num_windows=2))(tmp_path / "2")
+    raw("nothing to read")(tmp_path / ".hidden")
+    (tmp_path / "deeper").mkdir()
+    read = read_loads(tmp_path)
+    assert read.load.shape == (4, 3, 8)
+    assert read.num_read == 4
+    np.testing.assert_array_equal(read.load[0], LOAD)
+    np.testing.assert_array_equal(read.load[3], LOAD + 2)
+    summed = read_loads([tmp_path / "3", tmp_path], at_most=1)
+    np.testing.assert_array_equal(summed.load[0], read.load.sum(axis=0) + LOAD + 2)
+    assert summed.num_read == 5
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    """Nothing in it to be read."""
+    (tmp_path / ".hidden").touch()
+    assert "is a folder without files; name one with dumps in it" in told(read_loads, tmp_path)
+
+
+def test_files_that_do_not_go_together(tmp_path: Path) -> None:
+    """Other layers or experts, of one format and of two: the file is named."""
+    npy(LOAD)(tmp_path / "1.npy")
+    for number, make in enumerate([npy(LOAD[:2]), json_of(logical_count=LOAD[:, :7].tolist())]):
+        make(tmp_path / f"{number}")
+        with pytest.raises(FileError, match=r"layers and experts, those before have \[3, 8\]") as caught:
+            read_loads([tmp_path / "1.npy", tmp_path / f"{number}"])
+        assert caught.value.path == str(tmp_path / f"{number}")
+
+
+@pytest.mark.parametrize("make", [npy(LOAD), npz(load=LOAD), pt(TENSOR), json_of(logical_count=LOAD.tolist())])
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    """Every kind can be piped in; opened once, it is looked at and read as often as one likes."""
+    make(tmp_path / "piped")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO((tmp_path / "piped").read_bytes())))
+    source = Source(STANDARD)
+    assert "loads" in what_is_in(source, None)
+    np.testing.assert_array_equal(read_loads(source).load[0], LOAD)
+    np.testing.assert_array_equal(read_loads([source, source]).load[1], LOAD)
+
+
+def test_standard_input_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is called standard input, also where it claims to be large, and where it is empty."""
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(claiming("(1152921504606846976, 8)"))))
+    assert "can't be read as npy (" in told(read_loads, STANDARD, "standard input")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO()))
+    assert "is empty" in told(read_loads, STANDARD, "standard input")
+
+
+def test_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """Loads go there as JSON."""
+    write_loads(STANDARD, LOAD)
+    assert capsysbinary.readouterr().out == b'{"logical_count": %s}' % str(LOAD.tolist()).encode()
+
+
+SHAPE = "they must have shape [layers, experts] or [windows, layers, experts], none of them 0"
+ONLY = "must hold one array, or one named logical_count, load, weight; holds"
+NOT_WHOLE = "is not a whole .pt file, or has Python objects in it, which are never loaded; save"
 BAD: list[tuple[str, Make, str]] = [
-    *((f"empty{ending}", raw(b""), "is empty") for ending in READERS),
-    *((f"folder{ending}", Path.mkdir, "is a folder; name one file in it") for ending in READERS),
-    *((f"no{ending}", lambda _: None, "there is no such file; check the path") for ending in READERS),
-    ("loads.csv", raw(b"1,2"), "its ending '.csv' is none of those that can be read: .json, .npy, .npz, .pt"),
-    ("loads", raw(b"1,2"), "its ending '' is none of those"),
+    ("empty", raw(b""), "is empty; whatever should have written it did not"),
+    ("no.npy", lambda _: None, "there is no such file; check the path"),
     ("x" * 300 + ".json", lambda _: None, "can't be read (File name too long)"),
-    ("a.json", raw(b"not json"), "is not JSON (Expecting value: line 1 column 1 (char 0)); was it cut off"),
-    ("a.json", npy(LOAD), "is not JSON ('utf-8' codec can't decode"),
-    ("a.json", raw(b"[" * 200_000), "is not JSON ("),
-    ("a.json", cut(json_of(str(LOAD.tolist())), 60), "is not JSON ("),
-    ("a.json", raw(b"[[1, 2]]"), 'must hold {"logical_count": [[...], ...]}, holds [[1, 2]]'),
-    ("a.json", raw(b'{"load": 1}'), 'must hold {"logical_count": [[...], ...]}, holds {"load": 1}'),
-    ("a.json", json_of("[[1, 2], [3]]"), "must be of one length, they have from 1 to 2 values; give each layer"),
-    ("a.json", json_of("[[[1]], [[1], [2]]]"), "must be of one length, they have from 1 to 2 values"),
-    ("a.json", json_of("[[1, 2], 3]"), "must hold numbers and nothing else, holds [1, 2]"),
-    ("a.json", json_of('[[1, "b"]]'), 'must hold numbers and nothing else, holds "b"'),
-    ("a.json", json_of("[[1, null]]"), "must hold numbers and nothing else, holds null"),
-    ("a.json", json_of("[[true]]"), "must hold numbers and nothing else, holds true"),
-    ("a.json", json_of("null"), "must hold numbers and nothing else, holds null"),
-    ("a.json", json_of("[[1, 1" + "0" * 30 + "]]"), "does not hold numbers (must hold integers or floats of up to 64"),
-    ("a.json", json_of("5"), "its loads have shape []; they must have shape [layers, experts]"),
-    ("a.json", json_of("[1, 2]"), "its loads have shape [2]; they must have shape [layers, experts]"),
-    ("a.json", json_of("[[[[1]]]]"), "its loads have shape [1, 1, 1, 1]; they must have shape"),
-    ("a.json", json_of("[]"), "its loads have shape [0]; they must have shape"),
-    ("a.json", json_of("[[], []]"), "its loads have shape [2, 0]; they must have shape"),
-    ("a.json", json_of("[[1, NaN]]"), "every load must be finite and at least 0, got nan at [0, 1]"),
-    ("a.json", json_of("[[[1]], [[-2]]]"), "every load must be finite and at least 0, got -2 at [1, 0, 0]"),
-    ("a.npy", raw(b"hello"), "is not one array, as numpy.save writes it; save it again"),
-    ("a.npy", raw(pickle.dumps([[1]])), "is not one array, as numpy.save writes it; save it again"),
-    ("a.npy", npz(load=LOAD), "is not one array, as numpy.save writes it; it looks like .npz, give it that ending"),
-    ("a.npy", cut(npy(LOAD), 40), "can't be read as .npy (EOF: reading array header"),
-    ("a.npy", cut(npy(LOAD), 200), "can't be read as .npy (mmap length is greater than file size)"),
-    ("a.npy", raw(claiming("(1073741824, 1024)")), "can't be read as .npy (mmap length is greater than file size)"),
-    ("a.npy", raw(claiming("(1152921504606846976, 8)")), "can't be read as .npy ("),
-    ("a.npy", npy(np.array([[None]])), "can't be read as .npy (Array can't be memory-mapped: Python objects in dtype"),
-    ("a.npy", npy(LOAD.astype(complex)), "does not hold numbers (must hold integers or floats of up to 64 bits"),
-    ("a.npy", npy(LOAD.astype("M8[s]")), "does not hold numbers ("),
-    ("a.npy", npy(np.zeros((0, 4))), "its loads have shape [0, 4]; they must have shape"),
-    ("a.npz", raw(b"hello"), "is not an archive of arrays, as numpy.savez writes it; save it again"),
-    ("a.npz", npy(LOAD), "is not an archive of arrays, as numpy.savez writes it; it looks like .npy, give it that"),
-    ("a.npz", raw(b"PK\x03\x04" + bytes(60)), "can't be read as .npz (File is not a zip file)"),
-    ("a.npz", cut(npz(load=LOAD), 200), "can't be read as .npz (File is not a zip file)"),
-    ("a.npz", npz(a=LOAD, b=LOAD), "must hold one array, or one named logical_count, load, weight; holds a, b"),
-    ("a.npz", npz(), "must hold one array, or one named logical_count, load, weight; holds no arrays"),
-    ("a.npz", npz(load=np.array([[None]])), "can't be read as .npz (Object arrays cannot be loaded"),
-    ("a.npz", zipped("load.npy", claiming("(1152921504606846976, 8)")), "can't be read as .npz ("),
-    ("a.npz", zipped("load.txt", b"1 2 3"), "does not hold numbers ("),
-    ("a.pt", raw(b"hello"), "is not a whole .pt file, or has Python objects in it, which are never loaded; save"),
-    ("a.pt", raw(pickle.dumps({"logical_count": [[1]]}, 4)), "is not a whole .pt file, or has Python objects in it"),
-    ("a.pt", npy(LOAD), "is not a whole .pt file, or has Python objects in it"),
-    ("a.pt", cut(pt(TENSOR), 300), "is not a whole .pt file, or has Python objects in it"),
-    ("a.pt", pt(Path("x")), "is not a whole .pt file, or has Python objects in it"),
-    ("a.pt", pt({"records": [1], "rank": 0}), "must hold a tensor or a dictionary with logical_count, holds records,"),
-    ("a.pt", pt({}), "must hold a tensor or a dictionary with logical_count, holds nothing; save"),
-    ("a.pt", pt(None), "must hold a tensor or a dictionary with logical_count, holds nothing; save"),
-    ("a.pt", pt({"logical_count": [[1], [1, 2]]}), "does not hold numbers (is not a rectangular array"),
-    ("a.pt", pt(torch.eye(3).to_sparse()), "can't be read as .pt (can't convert Sparse"),
+    (
+        "a",
+        raw(b"1,2"),
+        'is of no known format, it begins with "1,2"; known are plain, sglang, tensorrt-llm, vllm, vllm-',
+    ),
+    ("a.json", raw(b"not json"), 'is of no known format, it begins with "not json"; known are'),
+    ("a.npy", raw(b"hello"), 'is of no known format, it begins with "hello"; known are'),
+    ("a.npz", raw(b"\xff" * 9), 'is of no known format, it begins with "\\ufffd'),
+    ("a", json_of(load=1), 'is of no known format, it begins with "{\\"load\\": 1}"; known are'),
+    ("a", json_of(physical_to_logical_map=[[0]]), "holds no loads, it is a placement file of sglang"),
+    ("a", npz(physical_to_logical_map=LOAD), "holds no loads, it is a placement file of plain"),
+    ("a", raw(b"[" * 200_000), "is not JSON ("),
+    ("a", cut(json_of(logical_count=LOAD.tolist()), 60), "is not JSON ("),
+    ("a", raw(b'{"logical_count": \xff}'), "is not JSON ('utf-8' codec can't decode"),
+    ("a", raw("[[1, 2], [3]]"), "the rows of the list must be of one length, they have from 1 to 2 values; give each"),
+    ("a", raw("[[[1]], [[1], [2]]]"), "the rows of the list must be of one length, they have from 1 to 2 values"),
+    ("a", raw("[[1, 2], 3]"), "the list must hold numbers and nothing else, holds [1, 2]"),
+    ("a", raw('[[1, "b"]]'), 'the list must hold numbers and nothing else, holds "b"'),
+    ("a", raw("[[1, null]]"), "the list must hold numbers and nothing else, holds null"),
+    ("a", raw("[[true]]"), "the list must hold numbers and nothing else, holds true"),
+    ("a", raw("[[1, 1" + "0" * 30 + "]]"), "does not hold numbers (must hold integers or floats of up to 64"),
+    ("a", raw("[[1, 1" + "0" * 5000 + "]]"), "is not JSON (Exceeds the limit (4300 digits) for integer string"),
+    ("a", raw("[1, 2]"), f"its loads have shape [2]; {SHAPE}"),
+    ("a", raw("[[[[1]]]]"), f"its loads have shape [1, 1, 1, 1]; {SHAPE}"),
+    ("a", raw("[]"), f"its loads have shape [0]; {SHAPE}"),
+    ("a", raw("[[], []]"), f"its loads have shape [2, 0]; {SHAPE}"),
+    ("a", raw("[[1, NaN]]"), "every load must be finite and at least 0, got nan at [0, 0, 1]"),
+    ("a", raw("[[1, 1e400]]"), "every load must be finite and at least 0, got inf at [0, 0, 1]"),
+    ("a", raw("[[[1]], [[-2]]]"), "every load must be finite and at least 0, got -2 at [1, 0, 0]"),
+    ("a", npy(np.full((70, 2, 2), -1.5)), "every load must be finite and at least 0, got -1.5 at [0, 0, 0]"),
+    ("a", npy(np.append(np.ones((70, 1, 1)), [[[-1]]], axis=0)), "got -1.0 at [70, 0, 0]"),
+    ("a.npy", raw(pickle.dumps([[1]], 4)), NOT_WHOLE),
+    ("a", cut(npy(LOAD), 40), "can't be read as npy (EOF: reading array header"),
+    ("a", cut(npy(LOAD), 200), "can't be read as npy (mmap length is greater than file size)"),
+    ("a", raw(claiming("(1073741824, 1024)")), "can't be read as npy (mmap length is greater than file size)"),
+    ("a", raw(claiming("(1152921504606846976, 8)")), "can't be read as npy ("),
+    ("a", npy(np.array([[None]])), "can't be read as npy (Array can't be memory-mapped: Python objects in dtype"),
+    ("a", npy(LOAD.astype(complex)), "does not hold numbers (must hold integers or floats of up to 64 bits"),
+    ("a", npy(LOAD.astype("M8[s]")), "does not hold numbers ("),
+    ("a", npy(np.zeros((0, 4))), f"its loads have shape [0, 4]; {SHAPE}"),
+    ("a", raw(b"PK\x03\x04" + bytes(60)), "can't be read as npz (File is not a zip file)"),
+    ("a", cut(npz(load=LOAD), 200), "can't be read as npz (File is not a zip file)"),
+    ("a", npz(a=LOAD, b=LOAD), f"{ONLY} a, b"),
+    ("a", npz(), f"{ONLY} no arrays"),
+    ("a", npz(load=np.array([[None]])), "can't be read as npz (Object arrays cannot be loaded"),
+    ("a", zipped("load.npy", claiming("(1152921504606846976, 8)")), "can't be read as npz ("),
+    ("a", zipped("load.npy", claiming("(1073741824, 8)")), "can't be read as npz ("),
+    ("a", zipped("load.txt", b"1 2 3"), "does not hold numbers ("),
+    ("a", cut(pt(TENSOR), 300), "can't be read as npz (File is not a zip file)"),
+    ("a", pt(Path("x")), NOT_WHOLE),
+    ("a", pt(torch.eye(3).to_sparse()), "can't be read as pt (can't convert Sparse"),
 ]
 
 
 @pytest.mark.parametrize(("name", "make", "message"), BAD, ids=[f"{n[:12]}-{m[:40]}" for n, _, m in BAD])
 def test_bad_files_are_told_apart(tmp_path: Path, name: str, make: Make, message: str) -> None:
     """Each ends in one error of our own, one line that names the file and begins as expected."""
-    path = tmp_path / name
-    make(path)
-    with pytest.raises(FileError) as caught:
-        read_loads(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert "allow_pickle=`" not in str(caught.value)  # numpy's advice to load a stranger's pickle
-    assert isinstance(caught.value, TrimtabError)
+    make(tmp_path / name)
+    assert message in told(read_loads, tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "where"), [("a.json", "pathlib.Path.read_bytes"), ("a.pt", "torch.load")])
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [(npy(LOAD), "numpy.load"), (pt(TENSOR), "torch.load"), (raw("[[1]]"), "pathlib.Path.read_bytes")],
+)
 def test_a_file_without_the_right_to_read_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make, where: str
 ) -> None:
     """The system's own reason is passed on (made up here: root may read everything)."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    (tmp_path / name).write_bytes(b"x")
+    make(tmp_path / "a")
     monkeypatch.setattr(where, refuse)
-    with pytest.raises(FileError, match=r"can't be read \(Permission denied\)"):
-        read_loads(tmp_path / name)
+    assert "can't be read (Permission denied)" in told(read_loads, tmp_path / "a")
 
 
 def test_an_archive_cannot_run_code(tmp_path: Path) -> None:
@@ -235,17 +245,19 @@ def test_an_archive_cannot_run_code(tmp_path: Path) -> None:
     npy(np.array([[Evil()]], object))(tmp_path / "a.npy")
     npz(load=np.array([[Evil()]], object))(tmp_path / "a.npz")
     pt(Evil())(tmp_path / "a.pt")
-    for ending in (".npy", ".npz", ".pt"):
-        with pytest.raises(FileError):
-            read_loads(tmp_path / f"a{ending}")
+    pt({"logical_count": [[1]], "records": Evil()})(tmp_path / "b.pt")
+    raw(pickle.dumps(Evil()))(tmp_path / "a.pkl")
+    for path in sorted(tmp_path.iterdir()):
+        for name in (None, *NAMES):
+            with pytest.raises(FormatError):
+                read_loads(path, format_name=name)
     assert not trace.exists()
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.csv", "its ending '.csv' is none of those that can be written: .json, .npy, .npz"),
-        ("a.pt", "its ending '.pt' is none of those that can be written: .json, .npy, .npz"),
+        ("a.csv", "its ending '.csv' is none of those that can be written: .json, .pt, .npy, .npz"),
         ("no/a.npz", "can't be written (No such file or directory)"),
         (".json/", "its ending '' is none of those that can be written"),
     ],
@@ -258,20 +270,92 @@ def test_what_cannot_be_written_is_told(tmp_path: Path, name: str, message: str)
 
 
 def test_torch_is_needed_only_for_its_own_files(tmp_path: Path) -> None:
-    """Without torch other kinds are read, and .pt says what to install."""
+    """Without torch and PyYAML other kinds are read, and these say what to install."""
     write_loads(tmp_path / "a.npz", LOAD)
-    (tmp_path / "a.pt").write_bytes(b"x")
+    pt(TENSOR)(tmp_path / "a.pt")
+    raw("initial_global_assignments: {3: [0]}")(tmp_path / "a.yaml")
     code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from trimtab.formats import read_loads\n"
-        "print(read_loads('a.npz').shape)\n"
-        "try: read_loads('a.pt')\n"
-        "except Exception as error: print(error)\n"
+        "import sys; sys.modules['torch'] = sys.modules['yaml'] = None\n"
+        "from trimtab.formats import read_loads, read_placement, write_loads\n"
+        "load = read_loads('a.npz').load\n"
+        "print(load.shape)\n"
+        "for call in (read_loads, 'a.pt'), (write_loads, 'b.pt', load), (read_placement, 'a.yaml'):\n"
+        "    try: call[0](*call[1:])\n"
+        "    except Exception as error: print(error)\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
     )
     assert ran.stdout.splitlines() == [
-        "(3, 8)",
-        "a.pt: reading .pt needs torch: pip install torch, or save the loads as .npz",
+        "(1, 3, 8)",
+        "a.pt: reading .pt needs torch: pip install torch, or save it as .npz",
+        "writing .pt needs torch: pip install torch, or write .json",
+        "a.yaml: reading .yaml needs PyYAML: pip install pyyaml, or save it as .json",
     ]
+
+
+def test_a_format_can_be_named(tmp_path: Path) -> None:
+    """It is then taken, and an unknown name lists those known."""
+    json_of(logical_count=LOAD.tolist())(tmp_path / "a")
+    np.testing.assert_array_equal(read_loads(tmp_path / "a", format_name="sglang").load[0], LOAD)
+    for name in NAMES:
+        if name != "sglang":
+            with pytest.raises(FormatError):
+                read_loads(tmp_path / "a", format_name=name)
+    with pytest.raises(FormatError, match=f"format 'sgl' is none of those known: {', '.join(NAMES)}"):
+        read_loads(tmp_path / "a", format_name="sgl")
+
+
+def test_what_is_in_a_file_that_no_format_knows(tmp_path: Path) -> None:
+    """The same words, with the format where one was named."""
+    raw("hello")(tmp_path / "a")
+    assert "is of no known format, it begins with" in told(lambda path: what_is_in(Source(path), None), tmp_path / "a")
+    assert "is of no format vllm, it begins" in told(lambda path: what_is_in(Source(path), "vllm"), tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "expected"),
+    [
+        ("a.json", None, ("sglang", ".json")),
+        ("a.PT", None, ("sglang", ".pt")),
+        ("a.yaml", None, ("tensorrt-llm", ".yaml")),
+        ("a.yml", None, ("tensorrt-llm", ".yml")),
+        ("a.npy", None, ("plain", ".npy")),
+        ("a.npz", None, ("plain", ".npz")),
+        ("deep/expert_map.json", None, ("vllm-ascend", ".json")),
+        ("a.json", "vllm-ascend", ("vllm-ascend", ".json")),
+        ("expert_map.json", "sglang", ("sglang", ".json")),
+        ("-", None, ("sglang", ".json")),
+        ("-", "tensorrt-llm", ("tensorrt-llm", ".yaml")),
+        ("-", "plain", ("plain", ".npy")),
+    ],
+)
+def test_the_format_that_is_written(name: str, asked: str | None, expected: tuple[str, str]) -> None:
+    """By the ending, by a usual name, or as asked."""
+    module, ending = format_to_write(name, asked)
+    assert (module.NAME, ending) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "message"),
+    [
+        ("a.csv", None, "its ending '.csv' is none of those that can be written: .json, .npy, .npz, .pt, .yaml, .yml"),
+        ("a.yaml", "sglang", "its ending '.yaml' is none of those that can be written: .json, .pt"),
+        (
+            "a.json",
+            "vllm",
+            "vllm: the engine takes no placement at start; write one of plain, sglang, tensorrt-llm, vllm-",
+        ),
+        ("-", "vllm", "the engine takes no placement at start"),
+    ],
+)
+def test_no_format_is_written(name: str, asked: str | None, message: str) -> None:
+    """An ending of none, or not of the one asked for; an engine that reads none."""
+    with pytest.raises(FormatError) as caught:
+        format_to_write(name, asked)
+    assert message in str(caught.value)
+
+
+def test_every_format_says_what_it_reads() -> None:
+    """Each has what the help of a command shows, under its own name."""
+    assert all(module.READS and name == module.NAME for name, module in FORMATS.items())

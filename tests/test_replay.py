@@ -213,7 +213,10 @@ WRONG: list[tuple[list[str], str]] = [
     (["--plot", "no/a.png"], "--plot no/a.png: there is no folder no"),
     (["--min-gain", "2"], "--min-gain: "),
     (["no.npz"], "no.npz: there is no such file; check the path"),
-    (["other.npy"], "other.npy has [6, 31] layers and experts, week.npz has [6, 32]; windows must be of one shape"),
+    (
+        ["other.npy"],
+        "other.npy: has [6, 31] layers and experts, those before have [6, 32]; windows must be of one shape",
+    ),
 ]
 
 

@@ -12,7 +12,7 @@ import click
 
 from trimtab import errors
 from trimtab.channel import LOCAL
-from trimtab.formats import FileError
+from trimtab.formats.errors import FormatError
 
 EXIT_INPUT = 2
 EXIT_SERVER = 3
@@ -107,7 +107,7 @@ def told(target: str) -> Iterator[None]:
     try:
         yield
     except errors.TrimtabError as error:
-        of_input = isinstance(error, (errors.InvalidArgumentError, FileError))
+        of_input = isinstance(error, (errors.InvalidArgumentError, FormatError))
         raise (InputFailure if of_input else ServerFailure)(_explain(error, target)) from error
 
 

@@ -10,7 +10,9 @@ from typing import Any, TypeVar, get_args
 import click
 
 from trimtab.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT_SECONDS, LOCAL
+from trimtab.cli.files import Reading
 from trimtab.errors import InvalidArgumentError
+from trimtab.formats import FORMATS, NAMES
 from trimtab.requests import HierarchyName
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -92,6 +94,77 @@ def _read_token(path: Path) -> str:
         raise InvalidArgumentError.of("token", f"{path} must hold a token and nothing else") from None
 
 
+def _read_span(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """The numbers in `3-60`, or in `3` alone; None without a value."""
+    if value is None:
+        return None
+    first, _, last = value.partition("-")
+    try:
+        numbers = int(first), int(last or first)
+    except ValueError:
+        numbers = (0, -1)
+    if numbers[0] > numbers[1]:
+        raise click.BadParameter(f"must be the first and the last layer, as 3-60, got {value!r}")
+    return numbers
+
+
+_reading_options = in_order(
+    click.option(
+        "--format",
+        "format_name",
+        type=click.Choice(NAMES),
+        help="What wrote LOADS.  [default: told by what is in them]",
+    ),
+    click.option(
+        "--first-layer",
+        type=click.IntRange(0),
+        help="The model's number of the first layer in LOADS, where they count MoE layers alone, as vLLM's and "
+        "vllm-ascend's do.  [default: as the files say, else 0]",
+    ),
+    click.option(
+        "--layers",
+        metavar="FIRST-LAST",
+        callback=_read_span,
+        help="Leave out other layers: dense ones, where the engine wants no rows for them.  [default: all]",
+    ),
+)
+
+
+def reading_options(
+    max_windows: int | None, *, offered: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How LOADS are read, as `reading`: keeping so many windows, all where that is None; more only where `offered`."""
+    most = click.option(
+        "--max-windows",
+        type=click.IntRange(1),
+        default=max_windows,
+        show_default="all" if max_windows is None else True,
+        help="Windows to keep: where there are more, neighbours are summed by two until there are no more than these.",
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def collected(
+            *,
+            format_name: str | None,
+            first_layer: int | None,
+            layers: tuple[int, int] | None,
+            max_windows: int | None = max_windows,
+            **arguments: Any,
+        ) -> Any:
+            return command(reading=Reading(format_name, first_layer, layers, max_windows), **arguments)
+
+        return _reading_options(most(collected) if offered else collected)
+
+    return decorate
+
+
+output_format_option = click.option(
+    "--output-format",
+    type=click.Choice([name for name in NAMES if FORMATS[name].PLACEMENT_ENDINGS]),
+    help="Whose format a placement is written in.  [default: by the ending: .json SGLang, .yaml TensorRT-LLM, "
+    "expert_map.json vllm-ascend]",
+)
 timeout_option = click.option(
     "--timeout",
     metavar="SECONDS",
@@ -112,8 +185,13 @@ effort_options = in_order(
 """How to search; their names are those of the client."""
 
 cluster_options = in_order(
-    click.option("--gpus", "num_gpus", type=SLOTS, required=True, help="GPUs, inactive ones too."),
-    click.option("--replicas", "num_replicas", type=SLOTS, required=True, help="Slots per layer; GPUs divide them."),
+    click.option("--gpus", "num_gpus", type=SLOTS, help="GPUs, inactive ones too.  [default: as the files say]"),
+    click.option(
+        "--replicas",
+        "num_replicas",
+        type=SLOTS,
+        help="Slots per layer; GPUs divide them.  [default: those of the placement in force]",
+    ),
     click.option("--nodes", "num_nodes", type=int, default=1, show_default=True, help="Nodes; they divide the GPUs."),
     click.option(
         "--groups", "num_groups", type=int, default=1, show_default=True, help="Groups; they divide the experts."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.answers import Packing
-from trimtab.cli.failures import InputFailure
 from trimtab.cli.figures import Figures, call_as_json, plain, summary, worst_layers
+from trimtab.cli.files import Reading
 from trimtab.client import Client
-from trimtab.formats import read_loads
+from trimtab.formats import Source
+from trimtab.formats.whole_file import write_whole
 from trimtab.replication import replicate_experts, slot_weight
 
 
@@ -26,8 +29,8 @@ class Items:
     """[num_layers, num_experts]."""
     weight: npt.NDArray[Any]
     """[num_layers, num_items]."""
-    num_windows: int | None
-    """Windows that were summed; None where the loads had none."""
+    num_windows: int
+    """Windows that were summed."""
     physical_to_logical: npt.NDArray[np.int64] | None
     """[num_layers, num_items]: the expert of each item, where there are replicas."""
 
@@ -37,16 +40,12 @@ class Items:
         return int(self.load.shape[1])
 
 
-def make_items(load: npt.NDArray[Any], num_replicas: int | None) -> Items:
-    """The items of loads [num_layers, num_experts] or [num_windows, num_layers, num_experts].
+def make_items(load: npt.NDArray[Any], num_replicas: int | None, num_windows: int = 1) -> Items:
+    """The items of loads [num_layers, num_experts], which are the sum of so many windows.
 
     Raises:
         InvalidArgumentError: fewer replicas than experts.
     """
-    num_windows = None
-    if load.ndim == 3:  # noqa: PLR2004  # windows, layers, experts
-        num_windows = len(load)
-        load = load.sum(axis=0, dtype=np.float64)  # exact for counts, and never overflows as int32 would
     if num_replicas is None:
         return Items(load, load, num_windows, None)
     physical_to_logical, logical_count = replicate_experts(load, num_replicas)
@@ -54,14 +53,15 @@ def make_items(load: npt.NDArray[Any], num_replicas: int | None) -> Items:
     return Items(load, weight, num_windows, physical_to_logical)
 
 
-def read_items(file: Path, num_replicas: int | None) -> Items:
-    """The items of a load file.
+def read_items(files: Sequence[Path | Source], num_replicas: int | None, reading: Reading) -> Items:
+    """The items of load files, their windows summed.
 
     Raises:
-        FileError: the file is not one of loads.
+        FileError: one is not a file of loads.
         InvalidArgumentError: fewer replicas than experts.
     """
-    return make_items(read_loads(file), num_replicas)
+    loads = reading.loads(files)
+    return make_items(loads.load[0], num_replicas, loads.num_read)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ def save_packing(report: PackReport, output: Path) -> None:
     """Write the answer as an archive of arrays.
 
     Raises:
-        InputFailure: it can't be written there.
+        FileError: it can't be written there.
     """
     arrays: dict[str, Any] = {
         "pack_index": report.packing.pack_index,
@@ -114,11 +114,9 @@ def save_packing(report: PackReport, output: Path) -> None:
     }
     if report.items.physical_to_logical is not None:
         arrays["physical_to_logical"] = report.items.physical_to_logical
-    try:
-        with output.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-    except OSError as error:
-        raise InputFailure(f"-o {output}: can't be written ({error.strerror or error})") from error
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **arrays)
+    write_whole(output, archive.getvalue())
 
 
 def as_json(report: PackReport) -> dict[str, Any]:

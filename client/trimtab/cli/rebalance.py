@@ -12,7 +12,10 @@ import numpy.typing as npt
 from trimtab.answers import Placement
 from trimtab.cli.figures import Figures, call_as_json, mean_and_worst, plain, summary, worst_layers
 from trimtab.cli.files import Windows
+from trimtab.cli.judging import Slots
 from trimtab.client import Client
+from trimtab.formats import LoadWindows, StoredPlacement
+from trimtab.formats.stored import Layers
 
 _SHARES = (0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 """Of all the moves that a curve has: balancedness rises steeply, then hardly, so each point halves the moves."""
@@ -24,10 +27,23 @@ class RebalanceReport:
 
     windows: Windows
     """[num_windows, num_layers, num_experts]."""
+    layers: Layers
+    """[num_layers]: the model's number of each."""
     num_gpus: int
     placement: Placement
-    has_previous: bool
+    previous: Slots | None
+    """[num_layers, num_replicas]: the placement in force; None where there was none."""
     total_seconds: float
+
+    @property
+    def has_previous(self) -> bool:
+        """Whether there was a placement in force."""
+        return self.previous is not None
+
+    @property
+    def stored(self) -> StoredPlacement:
+        """The placement, as it is written down."""
+        return StoredPlacement(self.placement.physical_to_logical, self.layers, self.num_gpus)
 
     @property
     def live(self) -> npt.NDArray[np.bool_]:
@@ -74,7 +90,9 @@ class RebalanceReport:
         return points
 
 
-def run_rebalance(client: Client, windows: Windows, **options: Any) -> RebalanceReport:
+def run_rebalance(
+    client: Client, loads: LoadWindows, num_gpus: int, previous: StoredPlacement | None, **options: Any
+) -> RebalanceReport:
     """Rebalance; the connection is made before the clock starts. The options are those of the client.
 
     Raises:
@@ -82,9 +100,10 @@ def run_rebalance(client: Client, windows: Windows, **options: Any) -> Rebalance
     """
     client.describe(timeout=options.get("timeout"))
     begin = time.perf_counter()
-    placement = client.rebalance(windows, **options)
+    slots = None if previous is None else previous.physical_to_logical
+    placement = client.rebalance(loads.load, num_gpus=num_gpus, previous=slots, **options)
     seconds = time.perf_counter() - begin
-    return RebalanceReport(windows, options["num_gpus"], placement, options.get("previous") is not None, seconds)
+    return RebalanceReport(loads.load, loads.layers, num_gpus, placement, slots, seconds)
 
 
 def as_json(report: RebalanceReport) -> dict[str, Any]:
@@ -93,6 +112,7 @@ def as_json(report: RebalanceReport) -> dict[str, Any]:
     return {
         "num_windows": num_windows,
         "num_layers": num_layers,
+        "layers": report.layers.tolist(),
         "num_layers_without_load": int(num_layers - report.live.sum()),
         "num_experts": num_experts,
         "num_replicas": placement.physical_to_logical.shape[1],
@@ -107,8 +127,8 @@ def as_json(report: RebalanceReport) -> dict[str, Any]:
         "moves": report.num_moves,
         "moved_share": report.num_moves / report.num_filled,
         "curve": [{"moves": int(moves), "balancedness": value} for moves, value in placement.curve.tolist()],
-        "layer_order": placement.layer_order.tolist(),
-        "worst_layers": worst_layers(placement.balancedness_after).tolist(),
+        "layer_order": report.layers[placement.layer_order].tolist(),
+        "worst_layers": report.layers[worst_layers(placement.balancedness_after)].tolist(),
         "per_layer": {
             "balancedness_before": plain(placement.balancedness_before),
             "balancedness_after": plain(placement.balancedness_after),

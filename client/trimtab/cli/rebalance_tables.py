@@ -74,7 +74,7 @@ def _show_worst(console: Console, report: RebalanceReport) -> None:
     placement, hottest = report.placement, report.hottest
     rows = [
         (
-            str(layer),
+            str(report.layers[layer]),
             f"{hottest[layer]:.1f}",
             "none" if np.isnan(placement.balancedness_before[layer]) else balance(placement.balancedness_before[layer]),
             balance(placement.balancedness_after[layer]),

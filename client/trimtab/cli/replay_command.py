@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from trimtab.cli import replay
 from trimtab.cli.cost_model import RULE_OF_IMBALANCE, RULE_OF_MOVES, CostModel
 from trimtab.cli.failures import EXIT_CODES, InputFailure, told
-from trimtab.cli.files import Windows, check_output, make_loads, read_windows, told_files
+from trimtab.cli.files import Reading, cluster_of, make_loads, told_files
 from trimtab.cli.options import (
     FILE,
     above_zero,
     cluster_options,
     in_order,
     json_option,
+    reading_options,
     target_options,
     timeout_option,
 )
-from trimtab.cli.replay_plot import draw_replay, find_matplotlib
+from trimtab.cli.printing import make_console, print_json, progress
 from trimtab.cli.replay_tables import show_replay
+from trimtab.cli.report.asking import Drawings, drawing_options
+from trimtab.cli.report.replay_report import draw_replay, write_replay_report
 from trimtab.cli.simulation import Schedule
-from trimtab.cli.tables import make_console
 from trimtab.client import Client
+from trimtab.formats import LoadWindows
+from trimtab.formats.stored import all_layers
 
 _WINDOWS, _DRIFT, _SEED = 24, 0.05, 0
 _LAYERS, _EXPERTS = 58, 256
+_GPUS, _REPLICAS = 32, 288
+"""Of generated loads, where nothing else is said."""
+_MAX_WINDOWS = 256
 _ALL = "all"
 _HELP = f"""Step through windows of load, placing on the past and judging on the next window.
 
-LOADS are files as for `trimtab rebalance`, in the order of time; without any, loads that drift are generated. All
-policies start from one placement, made from the first --history windows. Then, every --interval windows, "fresh" places
-from nothing, "budgeted" rebalances what is in force within --max-moves, and "none" leaves it alone. Each window is
-judged with the placement in force, which was never made from it.
+LOADS are files as for `trimtab rebalance`, in the order of time; without any, loads that drift are generated, for 32
+GPUs and 288 slots. All policies start from one placement, made from the first --history windows. Then, every --interval
+windows, "fresh" places from nothing, "budgeted" rebalances what is in force within --max-moves, and "none" leaves it
+alone. Each window is judged with the placement in force, which was never made from it.
 
 What that costs is estimated so: {RULE_OF_IMBALANCE}; {RULE_OF_MOVES}.
 
 \b
 Examples:
-  trimtab replay --gpus 32 --replicas 288
-  trimtab replay --gpus 32 --replicas 288 --windows 48 --drift 0.1 --interval 4 --plot replay.png
+  trimtab replay
+  trimtab replay --gpus 64 --replicas 320 --windows 48 --drift 0.1 --interval 4 --plot replay.png
   trimtab replay week.npz --gpus 32 --replicas 288 --history 3 --max-moves 900
   trimtab replay monday.npz tuesday.npz --gpus 32 --replicas 288 --policy none --policy budgeted
   trimtab replay week.npz --gpus 32 --replicas 288 --target local --json | jq .summary
@@ -80,26 +82,19 @@ _model_options = in_order(
 
 
 def _make_windows(
-    files: tuple[Path, ...], windows: int | None, drift: float | None, seed: int | None
-) -> tuple[str, Windows]:
+    files: tuple[Path, ...], reading: Reading, windows: int | None, drift: float | None, seed: int | None
+) -> tuple[str, LoadWindows]:
     """The windows of the files, or generated ones, and what to call them."""
     if not files:
         windows, seed = (default if value is None else value for value, default in ((windows, _WINDOWS), (seed, _SEED)))
         drift = _DRIFT if drift is None else drift
-        return f"generated loads, drift {drift:g}, seed {seed}", make_loads(_LAYERS, _EXPERTS, windows, drift, seed)
+        load = make_loads(_LAYERS, _EXPERTS, windows, drift, seed)
+        return f"generated loads, drift {drift:g}, seed {seed}", LoadWindows(load, all_layers(load), len(load))
     for name, value in (("windows", windows), ("drift", drift), ("seed", seed)):
         if value is not None:
             raise InputFailure(f"--{name} is for generated loads; leave it out, or the files")
-    return told_files(files), read_windows(files)
-
-
-@contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A bar on standard error where that is a terminal, gone when it is done; what to call for a step."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("replaying", total=total)
-        yield lambda: bar.advance(task)
+    loads = reading.loads(files)
+    return told_files(files, loads), loads
 
 
 @click.command("replay", help=_HELP, epilog=EXIT_CODES)
@@ -126,15 +121,19 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     help="Most copies to move in a rebalance of `budgeted`, over all layers.  [default: a tenth of the slots]",
 )
 @click.option("--min-gain", type=float, help="A layer that would gain less balancedness keeps its placement.")
+@reading_options(_MAX_WINDOWS)
 @_generator_options
 @_model_options
 @target_options
 @timeout_option
 @json_option
-@click.option("--plot", metavar="FILE.png", type=FILE, help="Draw balancedness and moves over time.")
+@drawing_options("Draw balancedness and moves over time.")
 def replay_command(
     *,
     files: tuple[Path, ...],
+    reading: Reading,
+    num_gpus: int | None,
+    num_replicas: int | None,
     policies: tuple[str, ...],
     interval: int,
     history: int,
@@ -150,33 +149,36 @@ def replay_command(
     target: str,
     secure: dict[str, Any],
     as_json: bool,
-    plot: Path | None,
+    drawings: Drawings,
     **options: Any,
 ) -> None:
     """Read or make the loads, replay, draw, show."""
-    if plot is not None:
-        check_output("--plot", plot, ".png", files)
-        find_matplotlib()
+    drawings.check(files)
     chosen = [policy for policy in replay.POLICIES if _ALL in policies or policy in policies]
     with told(target):
-        name, load = _make_windows(files, windows, drift, seed)
+        name, loads = _make_windows(files, reading, windows, drift, seed)
+        if not files:
+            num_gpus, num_replicas = num_gpus or _GPUS, num_replicas or _REPLICAS
+        cluster = cluster_of(num_gpus, num_replicas, loads.placement)
+        load = loads.load
         plan = replay.Plan(
             chosen,
             Schedule(history, interval),
-            replay.default_budget(load, options["num_replicas"]) if max_moves is None else max_moves,
+            replay.default_budget(load, cluster.num_replicas) if max_moves is None else max_moves,
             min_gain,
             CostModel(window_seconds, moe_share, expert_mib, bandwidth_gbps),
         )
         replay.check_plan(plan, load)
         steps = len(chosen) * (len(load) - history)
-        with Client(target, **secure) as client, _progress(steps, quiet=as_json) as on_window:
-            report = replay.run_replay(client, load, plan, on_window, **options)
-    if plot is not None:
-        draw_replay(plot, name, report)
+        with Client(target, **secure) as client, progress("replaying", steps, quiet=as_json) as on_window:
+            report = replay.run_replay(client, load, plan, on_window, **cluster._asdict(), **options)
+        if drawings.picture is not None:
+            draw_replay(drawings.picture, name, report)
+        if drawings.page is not None:
+            write_replay_report(drawings.page, name, report)
     if as_json:
-        click.echo(json.dumps({"loads": name, **replay.as_json(report)}, allow_nan=False))
+        print_json({"loads": name, **replay.as_json(report)})
         return
     console = make_console()
     show_replay(console, name, report)
-    if plot is not None:
-        console.print(f"drawn to {plot}", soft_wrap=True)
+    drawings.show(console)

@@ -14,16 +14,6 @@ from trimtab.answers import Description, Execution
 from trimtab.cli.figures import Figures, mean_and_worst, seconds_of, worst_layers
 from trimtab.cli.pack import PackReport
 
-_LEAST_WIDTH = 60
-"""In less, figures would be cut, and a cut figure is a wrong one: a narrower terminal wraps lines instead."""
-
-
-def make_console() -> Console:
-    """A console that shows text as it is: file names with brackets are not markup, numbers get no colours."""
-    console = Console(markup=False, highlight=False)
-    console.width = max(console.width, _LEAST_WIDTH)
-    return console
-
 
 def show_table(console: Console, title: str, *columns: str, rows: Iterable[Sequence[str]]) -> None:
     """A table whose first column is text and whose others are figures, under a title that may be wider."""
@@ -53,7 +43,7 @@ def _what(name: str, report: PackReport) -> str:
         f" in {num_items} slots" if items.physical_to_logical is not None else ""
     )
     packs = f"{report.num_packs} packs of {num_items // report.num_packs}"
-    windows = f"; the sum of {items.num_windows} windows" if items.num_windows is not None else ""
+    windows = f"; the sum of {items.num_windows:,} windows" if items.num_windows > 1 else ""
     return f"{name}: {layers}, {experts}, {packs}{windows}"
 
 

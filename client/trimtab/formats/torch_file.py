@@ -1,43 +1,51 @@
-"""`.pt`: a tensor, or a dictionary with `logical_count`, as SGLang's expert recorder writes it."""
+"""torch's `.pt`, from which nothing but tensors and plain containers is ever built; torch is loaded only for it."""
 
 from __future__ import annotations
 
 import importlib
+import io
 import warnings
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from trimtab.formats.errors import FileError
-
-KEY = "logical_count"
-_HINT = f"save a tensor, or a dictionary with {KEY}, using torch.save"
+from trimtab.formats.errors import FileError, FormatError
 
 
-def read(path: Path) -> Any:
-    """The tensor in a file; nothing but tensors and plain containers is ever built from it.
+def load_torch(name: str, file: str | BinaryIO, *, mapped: bool) -> Any:
+    """What torch.save put in a file.
+
+    Args:
+        name: what messages call it.
+        file: its path, or its bytes.
+        mapped: leave tensors on the disk until they are looked at; takes a path.
 
     Raises:
-        FileError: no torch here, Python objects in the file, or no such tensor.
+        FileError: no torch here, Python objects in the file, or a file that is not whole.
     """
     try:
-        torch = importlib.import_module("torch")  # only who has such a file needs it
+        torch = importlib.import_module("torch")
     except ImportError:
-        raise FileError(path, "reading .pt needs torch: pip install torch, or save the loads as .npz") from None
-    content = _load(path, torch)
-    loads = content.get(KEY) if isinstance(content, dict) else content
-    if loads is None:
-        found = ", ".join(str(key) for key in content) if content else "nothing"
-        raise FileError(path, f"must hold a tensor or a dictionary with {KEY}, holds {found}; {_HINT}")
-    return loads
-
-
-def _load(path: Path, torch: Any) -> Any:
+        raise FileError(name, "reading .pt needs torch: pip install torch, or save it as .npz") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the writer's choice of pickle protocol
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError:
         raise  # no right to read it, say
     except Exception as error:  # torch's reasons are pages long, of any class, and advise to load unsafely
         rule = "is not a whole .pt file, or has Python objects in it, which are never loaded"
-        raise FileError(path, f"{rule}; {_HINT}") from error
+        raise FileError(name, f"{rule}; save tensors, numbers and containers of them alone") from error
+
+
+def torch_bytes(values: dict[str, Any]) -> bytes:
+    """A dictionary of arrays as `.pt`, for torch.load to read.
+
+    Raises:
+        FormatError: no torch here.
+    """
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        raise FormatError("writing .pt needs torch: pip install torch, or write .json") from None
+    file = io.BytesIO()
+    torch.save({key: torch.from_numpy(value.copy()) for key, value in values.items()}, file)
+    return file.getvalue()
