@@ -17,6 +17,7 @@ import trimtab
 from trimtab.cli.server_process import running_server
 from trimtab_server import devices, local
 from trimtab_server.devices import DeviceError, make_packer, with_fallback
+from trimtab_server.solvers import torch_packer
 from trimtab_server.solvers.fallback import FallbackPacker
 from trimtab_server.solvers.problem import PackResult, PackTask, tiny_task
 
@@ -42,11 +43,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes this machine look as one with so many CUDA devices, and with Triton or without."""
 
     def looks(count: int, triton: bool) -> None:
+        monkeypatch.setattr(devices, "_may_have_gpu", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         found = {"triton": object() if triton else None}
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: found[name] if name in found else here(name))
         monkeypatch.setattr(devices, "CpuPacker", lambda threads: FakePacker(f"cpu on {threads}"))
-        monkeypatch.setattr(devices, "TorchPacker", lambda device: FakePacker("torch", device))
+        monkeypatch.setattr(torch_packer, "TorchPacker", lambda device: FakePacker("torch", device))
         module = ModuleType("trimtab_server.solvers.cuda_packer")
         vars(module)["CudaPacker"] = lambda device: FakePacker("cuda", device)
         monkeypatch.setitem(sys.modules, module.__name__, module if triton else None)  # None: it can't be imported
@@ -130,7 +132,7 @@ def test_a_device_that_cannot_be_taken_is_named(
 ) -> None:
     """With the first line of what torch says of it, as of a driver that is too old."""
     machine(1, triton)
-    home = sys.modules["trimtab_server.solvers.cuda_packer"] if triton else devices
+    home = sys.modules["trimtab_server.solvers.cuda_packer"] if triton else torch_packer
     monkeypatch.setattr(home, solver, lambda device: FakePacker("cuda", device).pack(tiny_task()))
     with pytest.raises(DeviceError) as caught:
         make_packer()

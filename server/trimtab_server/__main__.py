@@ -7,6 +7,7 @@ import trimtab_server.quiet_grpc  # noqa: F401  # before anything that imports g
 
 # isort: on
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ def main() -> None:
     if settings.check_config:
         print(settings.model_dump_json(indent=2, exclude={"check_config", "new_token", "probe"}))  # noqa: T201  # asked for
         return
+    gc.disable()  # until it serves: what is imported stays, and looking through it for garbage takes long
     # Heavy imports only now: --help and --check-config answer at once
     from trimtab_server.devices import DeviceError  # noqa: PLC0415
 
@@ -111,6 +113,8 @@ async def serve(settings: Settings, sink: LogSink) -> Ended:
 
 async def _end_of(server: Server, settings: Settings, stopping: asyncio.Event, hurried: asyncio.Event) -> ExitCode:
     """Serve until something ends it; whoever calls this abandons the server then."""
+    gc.freeze()  # and never look through it: neither in the middle of a call, nor at the end
+    gc.enable()
     log.info(
         "serving",
         version=__version__,

@@ -9,13 +9,12 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from trimtab_server.caller_names import NAME_RULE, is_name
 from trimtab_server.watched import File
 
-_NAME = re.compile(r"[!-~]{1,128}")
 _HASH = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _CERTIFICATE = "certificate"
 _ALL = "*"
-NAME_RULE = "must be 1 to 128 printable ASCII characters without spaces, the first not #"
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,6 @@ class Callers:
     def by_certificate(self, name: str) -> Entry | None:
         """Whose certificate this is; that it is genuine was seen when the connection was made."""
         return self._certificates.get(name)
-
-
-def is_name(name: str) -> bool:
-    """Whether a caller can be called so."""
-    return bool(_NAME.fullmatch(name)) and not name.startswith("#")
 
 
 def make_token(name: str) -> tuple[str, str]:

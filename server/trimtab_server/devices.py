@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 from collections.abc import Callable
-
-import torch
+from pathlib import Path
 
 from trimtab_server.solvers.cpu_packer import CpuPacker
 from trimtab_server.solvers.fallback import FallbackPacker
 from trimtab_server.solvers.problem import Packer
-from trimtab_server.solvers.torch_packer import TorchPacker
+
+_DEV = Path("/dev")
+_GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "nvmap", "dxg", "kfd")
+"""Of NVIDIA's drivers, those for boards too; of Windows below WSL; of AMD's driver, which torch for ROCm calls CUDA."""
+_DRIVER = "libcuda.so.1"
+"""NVIDIA's, and what stands in for it where the GPU is in another machine."""
 
 
 class DeviceError(Exception):
@@ -46,6 +51,8 @@ def make_packer(device: str = "auto", solver: str = "auto", threads: int = 0) ->
 def _take(device: str, solver: str) -> Packer:
     try:
         if solver == "torch":
+            from trimtab_server.solvers.torch_packer import TorchPacker  # noqa: PLC0415  # heavy
+
             return TorchPacker(device)
         from trimtab_server.solvers.cuda_packer import CudaPacker  # noqa: PLC0415  # needs Triton
 
@@ -65,17 +72,35 @@ def with_fallback(
 
 
 def _device(device: str, solver: str) -> str:
-    count = 0 if device == "cpu" or (device == "auto" and solver == "cpu") else torch.cuda.device_count()
+    if device == "cpu":
+        return device
+    needed = device != "auto" or (solver != "cpu" and _may_have_gpu())
+    count = _count_gpus() if needed else 0
     if device == "auto":
         if solver == "cuda" and not count:
             raise DeviceError("--solver cuda: CUDA devices here: 0; --solver auto takes what is there")
         return "cuda:0" if count else "cpu"
-    if device == "cpu":
-        return device
     index = int(device.partition(":")[2] or 0)
     if index >= count:
         raise DeviceError(f"--device {device}: CUDA devices here: {count}; --device auto takes what is there")
     return f"cuda:{index}"
+
+
+def _may_have_gpu() -> bool:
+    """Whether torch has to be asked, whose import takes seconds: no GPU works without its driver's files or library."""
+    if any(next(_DEV.glob(name), None) for name in _GPU_FILES):
+        return True
+    try:
+        ctypes.CDLL(_DRIVER)
+    except OSError:
+        return False
+    return True
+
+
+def _count_gpus() -> int:
+    import torch  # noqa: PLC0415  # heavy
+
+    return torch.cuda.device_count()
 
 
 def _has_triton() -> bool:

@@ -25,7 +25,7 @@ from trimtab.v1 import placement_pb2 as pb
 from trimtab.version import __version__
 from trimtab_server import addresses
 from trimtab_server.batching import BatchLimits
-from trimtab_server.callers import NAME_RULE, is_name
+from trimtab_server.caller_names import NAME_RULE, is_name
 from trimtab_server.checks import RequestLimits
 from trimtab_server.exit_codes import ExitCode
 from trimtab_server.solvers.numbers import MAX_ITEMS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from trimtab_server.solvers.problem import Packer, PackResult, PackTask, tiny_task
 
@@ -32,6 +31,9 @@ class FallbackPacker:
             on_fallback: is told the reason, one of REASONS, each time the second packer has to answer.
             on_lost: is called once, when the device does not come back.
         """
+        import torch  # noqa: PLC0415  # heavy: a server on the CPU does without
+
+        self._no_memory = torch.OutOfMemoryError
         self._first = first
         self._second = second
         self._on_fallback = on_fallback
@@ -67,7 +69,7 @@ class FallbackPacker:
             return self._fall_back(task, DEVICE_ERROR)
         try:
             return self._first.pack(task)
-        except torch.OutOfMemoryError:
+        except self._no_memory:
             return None
         except Exception:  # noqa: BLE001  # a device fails in many ways; a task that breaks both packers raises below
             result = self._fall_back(task, DEVICE_ERROR)

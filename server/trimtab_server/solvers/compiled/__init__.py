@@ -2,9 +2,10 @@
 
 Compiled code is kept on disk, so that a server starts without compiling. Numba trusts what it kept as long as the file
 of the function itself is unchanged, and does not look at the files it calls into: so the folder is named after the
-contents of all of them. Nor does it look whether what it kept is still whole, and damaged machine code ends the
-process: so the folder has the digests of its files, and what does not match them is compiled again. Its place is
-numba's own setting (NUMBA_CACHE_DIR), else the user's cache folder.
+contents of all of them, and after where they lie, since numba keeps nothing for the same file elsewhere. Nor does it
+look whether what it kept is still whole, and damaged machine code ends the process: so the folder has the digests of
+its files, and what does not match them is compiled again. Its place is numba's own setting (NUMBA_CACHE_DIR), else the
+user's cache folder.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _ROOM = 4 << 20
 
 
 def _digest() -> str:
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {_HERE}".encode())
     for source in _SOURCES:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
@@ -93,12 +94,20 @@ CACHE_FOLDER = _usable_folder()
 
 def load_compiled(use: Callable[[], object]) -> None:
     """Load what `use` calls, or compile it and keep it."""
+    before = _changed()
     try:
         use()
     except Exception:  # noqa: BLE001  # whatever a corrupt file of compiled code does to its reader
         forget_compiled()
         use()
-    keep_compiled()
+    if _changed() != before:
+        keep_compiled()
+
+
+def _changed() -> dict[Path, int]:
+    """When numba last put a file into each of its folders, in nanoseconds."""
+    folders = {file.parent for file in CACHE_FOLDER.glob(_KEPT)} if CACHE_FOLDER is not None else ()
+    return {folder: folder.stat().st_mtime_ns for folder in folders}
 
 
 def keep_compiled() -> None:
