@@ -28,7 +28,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
 .PHONY: help demo serve up test lint stubs tools test-system test-image bench bench-solvers bench-rebalance bench-memory \
-  bench-growing bench-scrape bench-tracing bench-tuning bench-image image dashboards lock audit soak chaos \
+  bench-growing bench-scrape bench-tracing bench-tuning bench-image image dashboards pictures docs package lock audit soak chaos \
   fuzz connections mutants coverage clean
 
 help: ## list the targets
@@ -128,6 +128,15 @@ mutants: $(READY) ## break the code in every small way; the tests have to notice
 
 lock: $(READY) ## write deploy/locked.txt: the versions that are installed here
 	@.venv/bin/python deploy/locked.py write
+
+pictures: $(READY) ## draw docs/pictures/*.svg again
+	@.venv/bin/python -m docs.site.pictures
+
+docs: $(READY) ## build the site of the documentation into .cache/site
+	@.venv/bin/python -m docs.site
+
+package: $(READY) ## build the wheel and the source distribution into dist/, and check them (two minutes)
+	@.venv/bin/python -m deploy.package
 
 audit: $(READY) ## whether any locked version is known to be vulnerable
 	@.venv/bin/python deploy/locked.py audit
