@@ -110,13 +110,12 @@ def next_collective() -> int:
     return int(flag.item())
 
 
-def regroup(port: int) -> None:
-    """Make the EPLB group anew as elastic expert parallelism does: without torch's world."""
-    old = parallel_state._EPLB
+def regroup(port: int, size: int) -> None:
+    """Make the EPLB group anew, of the first ranks, as elastic expert parallelism does: without torch's world."""
+    rank = torch.distributed.get_rank()
     make = importlib.import_module("vllm.distributed.utils").stateless_init_torch_distributed_process_group
-    group = make("127.0.0.1", port, old.rank_in_group, old.world_size, "gloo", group_name="eplb")
-    ranks = {"rank_in_group": old.rank_in_group, "world_size": old.world_size}
-    parallel_state._EPLB = types.SimpleNamespace(**ranks, cpu_group=group)
+    group = make("127.0.0.1", port, rank, size, "gloo", group_name=f"eplb-{port}")
+    parallel_state._EPLB = types.SimpleNamespace(rank_in_group=rank, world_size=size, cpu_group=group)
 
 
 class _Model:

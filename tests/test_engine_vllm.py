@@ -204,12 +204,19 @@ def test_a_rank_that_is_lost_ends_nothing(host: Host, server: ServerProcess) -> 
         assert [counts["ranks"] for counts in ranks.each("counts", [(), (), None])] == [1, 1]
 
 
-def test_groups_of_elastic_expert_parallelism(asking: Ranks) -> None:
-    """After the groups were made anew, without torch's world, the ranks agree again and place the same."""
-    first = same(asking.call("place", *QUESTION))
-    asking.call("regroup", free_port())
-    np.testing.assert_array_equal(same(asking.call("place", *QUESTION)), first)
-    assert asking.call("counts")[0]["placed"] == 2
+def test_a_group_that_grows_agrees_again(host: Host, server: ServerProcess) -> None:
+    """In groups as elastic expert parallelism makes them, a rank that joins without it turns it off for all."""
+    with host.ranks(on(server.listen), on(server.listen), {}) as ranks:
+        port = free_port()
+        ranks.each("regroup", [(port, 2), (port, 2), None])
+        placed = same(ranks.each("place", [QUESTION, QUESTION, None]))
+        assert ranks.each("counts", [(), (), None]) == [{"placed": 1}, {}]
+        ranks.each("join_within", [(0.5,), (0.5,), None])
+        ranks.call("regroup", free_port(), RANKS)
+        grown = same(ranks.call("place", *QUESTION))
+        assert ranks.call("next_collective") == [RANKS] * RANKS
+        np.testing.assert_array_equal(grown, ranks.call("place_by_own", *QUESTION)[0])
+    assert (placed != grown).any()
 
 
 @pytest.mark.parametrize("use_async", [False, True], ids=["main thread", "asynchronous"])

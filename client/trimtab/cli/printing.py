@@ -19,11 +19,11 @@ _LEAST_WIDTH = 60
 
 
 def make_console(output: Path | None = None) -> Console:
-    """A console that shows text as it is: file names with brackets are not markup, numbers get no colours.
+    """A console that shows text as it is: brackets and colons in file names are no markup, numbers get no colours.
 
     It prints on standard error where standard output gets the file `output`.
     """
-    console = Console(markup=False, highlight=False, stderr=output == STANDARD)
+    console = Console(markup=False, emoji=False, highlight=False, stderr=output == STANDARD)
     console.width = max(console.width, _LEAST_WIDTH)
     return console
 
