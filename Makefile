@@ -28,7 +28,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ONE_AT_A_TIME := mkdir -p .cache; exec 9>.cache/set-up.lock; ! command -v flock >/dev/null || flock 9;
 
 .PHONY: help demo serve up test lint stubs tools test-system test-image bench bench-solvers bench-rebalance bench-memory \
-  bench-growing bench-scrape bench-tracing bench-tuning bench-image image dashboards pictures docs package lock audit soak chaos \
+  bench-growing bench-plugin bench-reading bench-scrape bench-start bench-tracing bench-tuning bench-image image dashboards pictures docs package lock audit soak chaos \
   fuzz connections mutants coverage clean
 
 help: ## list the targets
@@ -100,6 +100,15 @@ bench-tracing: $(READY) ## what tracing costs (some minutes)
 
 bench-tuning: $(READY) ## what each setting moves (some minutes)
 	@.venv/bin/python -m benchmarks.tuning
+
+bench-start: $(READY) ## how soon the commands and the server are there
+	@.venv/bin/python -m benchmarks.start
+
+bench-reading: $(READY) ## 10,000 windows read, by kind of file (some minutes)
+	@.venv/bin/python -m benchmarks.reading
+
+bench-plugin: $(READY) ## what the vLLM plug-in adds to the service's own time
+	@.venv/bin/python -m benchmarks.plugin
 
 bench-memory: $(READY) ## the server's memory over many requests
 	@.venv/bin/python -m benchmarks.memory

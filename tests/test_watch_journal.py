@@ -201,6 +201,18 @@ def test_it_does_not_grow_without_bound(path: Path, opened: list[Journal]) -> No
     assert [each.name for each in path.parent.iterdir()] == ["journal"]
 
 
+def test_it_does_not_grow_by_starts_either(path: Path) -> None:
+    """A watcher that is killed again and again compacts what those before it left."""
+    sizes = []
+    for number in range(60):
+        journal = open_journal(path, least_bytes=1)
+        journal.begin("a source")
+        journal.append("read", **read_record(number, b=[number, number]))
+        sizes.append(path.stat().st_size)
+        journal.close()
+    assert max(sizes) < 10 * len(json.dumps(journal.state.record()))
+
+
 def test_what_was_read_of_another_source_is_forgotten(path: Path) -> None:
     """Its windows are of other traffic; the placement stays in force."""
     journal = open_journal(path)

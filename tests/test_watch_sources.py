@@ -114,7 +114,7 @@ def test_of_many_dumps_only_those_that_are_kept_are_read(dumps: Path, folder: Re
     assert folder.look() == []
     found = folder.look()
     assert found[1:] == [[200], [300], [400]]
-    assert "has 2 dumps older than the 3 that are kept" in found[0]
+    assert "has 5 new dumps, of which the latest 3 are read" in found[0]
     assert folder.look() == []
     assert len(folder.position) == 5
 

@@ -56,7 +56,7 @@ class Balancer:
         return told
 
     def _may_ask(self, ranks: Ranks, coordinator: Coordinator) -> bool:
-        if self._known is None:
+        if coordinator is not self._known:
             self._all_have_it = ranks.all_have_it()
             self._known = coordinator
         if not self._all_have_it:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.replication import count_replicas
 from trimtab.requests import HierarchyName
 
 Slots = npt.NDArray[np.int64]
@@ -45,8 +44,12 @@ class Question:
         return placement.shape == self.shape and placement.min() >= 0 and self._has_all_experts(placement)
 
     def _has_all_experts(self, placement: Slots) -> bool:
-        num_experts = self.load.shape[1]
-        return bool(placement.max() < num_experts and count_replicas(placement, num_experts).all())
+        num_layers, num_experts = self.load.shape
+        if placement.max() >= num_experts:
+            return False
+        held = np.zeros((num_layers, 1 + num_experts), bool)  # the first column is for empty slots
+        held.ravel()[placement + 1 + np.arange(num_layers)[:, None] * held.shape[1]] = True
+        return bool(held[:, 1:].all())
 
     @cached_property
     def start(self) -> Slots | None:

@@ -76,8 +76,8 @@ class DumpFolder:
     def _forget_and_pass(self, gone: dict[str, None], passed_over: dict[str, _Look]) -> Taken:
         note = None
         if passed_over:
-            last = self._most
-            note = f"has {len(passed_over)} dumps older than the {last} that are kept, which are passed over"
+            num_new = len(passed_over) + self._most
+            note = f"has {num_new} new dumps, of which the latest {self._most} are read, as no more are kept"
         return Taken(str(self.path), {**gone, **passed_over}, note=note)
 
     def _take(self, name: str, look: _Look) -> Taken:

@@ -72,7 +72,7 @@ class Journal(Records):
         except BaseException:
             self._file.close()
             raise
-        self._limit = self._limit_for(self._size)
+        self._limit = self._limit_for(len(_line(self._whole())))  # not of the file, which may have outgrown it long ago
 
     @property
     def is_new(self) -> bool:
@@ -100,13 +100,17 @@ class Journal(Records):
         try:
             file = beside.open("wb")
             fcntl.flock(file, fcntl.LOCK_EX)  # before it has the name by which others would lock it
-            size = _put(file, {"at": self._now(), "event": "state", "trimtab": __version__, **self.state.record()})
+            size = _put(file, self._whole())
             beside.replace(self.path)
             sync_folder(self.path)
         except OSError as error:
             raise FileError(self.path, f"can't be compacted ({error.strerror or error})") from error
         self._file.close()
         self._file, self._size, self._limit = file, size, self._limit_for(size)
+
+    def _whole(self) -> Record:
+        """All that the records come to, in one."""
+        return {"at": self._now(), "event": "state", "trimtab": __version__, **self.state.record()}
 
     def _limit_for(self, size: int) -> int:
         return max(self._least_bytes, _TIMES_THE_STATE * size)
@@ -169,9 +173,13 @@ def _parse(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
+def _line(record: Record) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"
+
+
 def _put(file: BinaryIO, record: Record) -> int:
     """Append a line and wait until the disk has it; its length."""
-    line = json.dumps(record, allow_nan=False).encode() + b"\n"
+    line = _line(record)
     file.write(line)
     file.flush()
     os.fsync(file.fileno())
