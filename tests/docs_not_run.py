@@ -22,6 +22,8 @@ _MINUTES = "takes minutes, and sets up an environment"
 _INSTALLS = "installs, from the network, into the environment of whoever reads it"
 _CLUSTER = "needs a cluster"
 _DOCKER = "needs a Docker engine and an image"
+_ENGINE = "needs the engine, and its GPUs"
+_RECIPE = f"{_ENGINE}; test_engine_recipes runs it beside a recorder that writes what the engine does"
 NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "make demo"): f"{_MINUTES}; test_demo runs what it runs",
     ("README.md", "pip install '.[server,cli]'"): _INSTALLS,
@@ -31,6 +33,16 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/releasing.md", "make tools"): _MINUTES,
     ("docs/releasing.md", ".tools/node_modules/.bin/buf build"): "writes into the checkout; test_contract runs buf",
     ("docs/operations.md", "docker run"): _DOCKER,
+    ("docs/engines/sglang.md", "SGLANG_EXPERT_DISTRIBUTION_RECORDER_DIR="): _ENGINE,
+    ("docs/engines/sglang.md", "export SGLANG_EXPERT"): "belongs to the next command",
+    ("docs/engines/sglang.md", "deploy/engines/sglang.sh"): _RECIPE,
+    ("docs/engines/sglang.md", "TRIMTAB_SGLANG_TARGET="): _ENGINE,
+    ("docs/engines/vllm.md", "export TRIMTAB_VLLM"): "belongs to the next command",
+    ("docs/engines/vllm.md", "vllm serve"): _ENGINE,
+    ("docs/engines/tensorrt-llm.md", "export EXPERT_STATISTIC"): "belongs to the next command",
+    ("docs/engines/tensorrt-llm.md", "trtllm-llmapi-launch"): _ENGINE,
+    ("docs/engines/tensorrt-llm.md", "deploy/engines/tensorrt_llm.sh"): _RECIPE,
+    ("docs/engines/vllm-ascend.md", "vllm serve"): _ENGINE,
     ("deploy/kubernetes/README.md", "cd deploy/kubernetes/overlays/cpu"): "belongs to the next command",
     ("deploy/kubernetes/README.md", "kustomize edit set image"): _CLUSTER,
     ("deploy/kubernetes/README.md", "kubectl"): _CLUSTER,

@@ -18,6 +18,7 @@ from trimtab.cli.server_process import ServerProcess, running_server
 
 PAGES = pages()
 FOREIGN_FLAGS = {
+    "--enable-eplb": "SGLang and vLLM",
     "--enable-feature": "Prometheus",
     "--init-expert-location": "SGLang",
     "--parts": "benchmarks.solvers",
