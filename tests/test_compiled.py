@@ -110,6 +110,15 @@ def test_a_second_process_loads_what_the_first_compiled(cache: Path) -> None:
     assert probe(cache) == LOADED | {"folder": str(next(cache.glob("kernels-*")))}
 
 
+def test_a_process_that_compiles_nothing_writes_nothing(copied: Path) -> None:
+    """Digests of all that is kept take time, so they are made anew where something was compiled."""
+    sums = next(copied.glob("kernels-*/SHA256SUMS"))
+    before = sums.stat()
+    assert probe(copied)["loaded"] == 1
+    after = sums.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_without_numba_s_setting_the_cache_is_the_user_s(cache: Path, tmp_path: Path) -> None:
     """In their home, and numba's own setting stays empty."""
     kept = next(cache.glob("kernels-*"))
@@ -194,7 +203,7 @@ def test_without_the_jit_the_kernels_give_the_same_bytes(tmp_path: Path) -> None
 
 
 def test_the_folder_is_named_after_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte changed in any one of them makes another name; the same bytes elsewhere do not."""
+    """A byte changed in any one of them makes another name, and so does the package in another place."""
     sources = [Path(shutil.copy(source, tmp_path / f"{i}.py")) for i, source in enumerate(compiled._SOURCES)]
     names = {compiled._digest()}
     monkeypatch.setattr(compiled, "_SOURCES", sources)
@@ -202,7 +211,9 @@ def test_the_folder_is_named_after_every_source(tmp_path: Path, monkeypatch: pyt
     for source in sources:
         source.write_bytes(source.read_bytes() + b"\n")
         names.add(compiled._digest())
-    assert len(names) == len(sources) + 1
+    monkeypatch.setattr(compiled, "_HERE", tmp_path)
+    names.add(compiled._digest())
+    assert len(names) == len(sources) + 2
 
 
 def test_the_sources_are_all_that_kernels_are_made_of() -> None:

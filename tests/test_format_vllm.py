@@ -202,6 +202,7 @@ CHANGES: list[tuple[str, str]] = [
     ("[[", "[[\u0661"),
     ("[[", "[[1_0"),
     ("[[", "[[" + "9" * 25),
+    (", ", ", " + "9" * 25),
     ("[[", "[[null, "),
 ]
 
@@ -224,6 +225,28 @@ def test_a_line_that_is_only_almost_like_the_one_before(tmp_path: Path, old: str
             logical(values),
             logical(LOADS[0]),
         ]
+
+
+def test_numbers_that_are_not_where_they_belong(tmp_path: Path) -> None:
+    """All brackets and commas in their places, but digits behind a bracket; with a number missing, or without."""
+    last, second = str(LOADS[0, 0, 3]), str(LOADS[0, 0, 1])
+    behind = NUMBERS.replace(f" {last}]", f" {last[:-1]}]{last[-1]}", 1)
+    for text in (behind, behind.replace(f" {second},", " ,", 1)):
+        (tmp_path / "a").write_text(GOOD + GOOD.replace(NUMBERS, text))
+        assert "line 2: is not JSON (" in told(read_loads, tmp_path / "a")
+
+
+def test_another_array_before_the_map(tmp_path: Path) -> None:
+    """It is not taken for the loads, even where it has the same numbers once."""
+    lines = [
+        f'{{"record_type": "eplb_load_stats", "version": 1, "expert_load": {NUMBERS}, "p2l_map": {MAP.tolist()}}}\n',
+        *(
+            f'{{"record_type": "eplb_load_stats", "version": 1, "other": {other.tolist()}, "p2l_map": {MAP.tolist()}, '
+            f'"expert_load": {NUMBERS}}}\n'
+            for other in LOADS
+        ),
+    ]
+    assert read(tmp_path, "".join(lines)).load.tolist() == [logical(LOADS[0])] * 6
 
 
 def test_a_number_left_out_is_not_zero(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ class _Sums:
             self._kept[-1] = self._kept[-1].astype(np.float64, copy=False)
         self._kept[-1] += window
         self._in_last += 1
-        if len(self._kept) == 2 * self._at_most and self._in_last == self._each:
+        if len(self._kept) == 2 * self._at_most:
             self._halve()
 
     def _halve(self) -> None:

@@ -102,7 +102,7 @@ def _in_time(load: Array) -> Array:
     begin, number = int(begins[-1]), np.count_nonzero(seen)
     if len(begins) == 1 and begin + number <= len(load):
         return load[begin : begin + number]
-    first = begin if seen[0] and seen[-1] and len(begins) == 1 else 0
+    first = begin if len(begins) == 1 else 0
     return np.concatenate([load[first:][seen[first:]], load[:first][seen[:first]]])
 
 

@@ -120,7 +120,7 @@ class _Recording:
             missing = np.setdiff1d(self.layers, iteration[:, 2])
             if not missing.size:
                 yield self._window(iteration)
-            elif begin == 0 or end < len(entries):
+            elif end < len(entries):
                 rule = f"iteration {iteration[0, 0]} lacks layer {missing[0]}, which others have"
                 raise FileError(self._folder.name, f"{rule}; record again, or gather the files of all ranks")
 

@@ -30,7 +30,7 @@ PLACEMENT_ENDINGS: tuple[str, ...] = ()
 _TYPE, _STATS, _META = "record_type", "eplb_load_stats", "eplb_load_meta"
 _LOAD, _MAP, _RANKS, _VERSION = "expert_load", "p2l_map", "num_ranks", 1
 _BEGIN = re.compile(rb'"record_type"\s*:\s*"eplb_load_(stats|meta)"')
-_MAP_KEY, _META_TYPE = b'"p2l_map"', b'"eplb_load_meta"'
+_LOAD_KEY, _MAP_KEY, _META_TYPE = b'"expert_load": ', b'"p2l_map"', b'"eplb_load_meta"'
 _STEP = re.compile(rb'"step"\s*:\s*\d+')
 _DIGITS, _PUNCTUATION, _BRACKETS = b"0123456789", b"[], ", b"[] "
 _CLAMPED = np.iinfo(np.int64).max
@@ -119,7 +119,8 @@ class _Lines:
         if record is None or record[_TYPE] != _STATS:
             return None
         counts, self._count = self._checked(number, record)
-        again = None if around[1].translate(None, _PUNCTUATION) else _counts(numbers)
+        is_plain = around[0].endswith(_LOAD_KEY) and not around[1].translate(None, _PUNCTUATION)
+        again = _counts(numbers) if is_plain else None
         self._around = around if again is not None and np.array_equal(again, counts.ravel()) else None
         return self._count.of(counts)
 
@@ -171,10 +172,11 @@ def _split(line: bytes) -> tuple[tuple[bytes, bytes, bytes], bytes]:
 
 
 def _counts(numbers: bytes) -> Array | None:
-    """Whole numbers from text of digits and punctuation; None where one is missing, which numpy would take for 0."""
+    """Whole numbers from text of digits and punctuation; None unless there is one between any two commas."""
     text = numbers.translate(None, _BRACKETS).removesuffix(b",")
-    if not text[:1].isdigit() or b",," in text:
-        return None
-    counts = np.fromstring(text, np.int64, sep=",")
+    comma = np.frombuffer(b",%b," % text, np.uint8) == ord(",")
     digit = np.frombuffer(numbers, np.uint8) - ord("0") < len(_DIGITS)  # others wrap around to more
-    return counts if counts.size == np.count_nonzero(digit[:-1] > digit[1:]) else None
+    ends = np.count_nonzero(digit[:-1] > digit[1:])
+    if ends != np.count_nonzero(comma) - 1 or (comma[:-1] & comma[1:]).any():
+        return None
+    return np.fromstring(text, np.int64, sep=",")
